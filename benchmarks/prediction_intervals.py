@@ -81,7 +81,8 @@ class _AskedSampler(Sampler):
 def table_row(name: str, found: list[Outcome]) -> str:
     """Return a row of the table."""
     share = 100 * statistics.fmean(each.holds for each in found)
-    error, width = (statistics.median(getattr(each, name) for each in found) for name in ("error", "width"))
+    error = statistics.median(each.error for each in found)
+    width = statistics.median(each.width for each in found)
     return f"| {name} | {len(found)} | {share:.0f} % | {error:+.2f} | {width:.2f} |"
 
 

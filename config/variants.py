@@ -192,6 +192,7 @@ def shorten_schedule(schedule: Any) -> int:
         for name in ("warmup", "moves"):
             if isinstance(part.get(name), int) and part[name] > 0:
                 part[name], moves = 1, moves + 1
-    for part in parts if moves else []:
-        part["interval"] = "step"
+    if moves:
+        for part in parts:
+            part["interval"] = "step"
     return moves

@@ -331,6 +331,8 @@ def test_data_without_validation_data_of_its_own_needs_a_part_for_it(load, datas
         (SERIES, ("dataset.val_test_batch_size", 2), True),
         (SERIES, ("dataset.val_test_batch_size", 8), False),
         (SERIES, ("others.save_children_weights", True), True),
+        (STREETS, ("search_strategy.max_exploration_children", 4), True),
+        (IMAGES, ("search_strategy.max_exploration_children", 4), False),
     ],
 )  # fmt: skip
 def test_a_key_that_acts_on_other_data_alone_is_named(load, caplog, run, key, is_named):

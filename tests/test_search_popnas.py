@@ -286,6 +286,16 @@ def test_cells_of_one_block_are_chosen_again_and_again_too(tmp_path, args, searc
     assert len(set(cells_of(simulated))) == sum(sizes)
 
 
+def test_a_search_that_ended_is_not_continued_by_later_rules(tmp_path):
+    args = {"blocks": 1, "max_first": 2}
+    simulated = simulation(tmp_path, args=args)
+    simulated.run()
+    before = cells_of(simulated)
+    simulated.build_parts = simulation(tmp_path / "more", args={**args, "rounds": 3}).build_parts
+    simulated.run()
+    assert cells_of(simulated) == before
+
+
 def test_a_spent_budget_ends_it_and_a_larger_one_continues_it(tmp_path):
     simulated = simulation(tmp_path, budget={"epochs": 10})
     simulated.run()

@@ -44,6 +44,9 @@ def test_a_run_is_seen_in_its_tensorboard_with_the_token_alone(client):
     query = {"requests": (None, '[{"plugin": "scalars", "tag": "loss of one"}]')}
     (found,) = client.post(f"{board}/data/plugin/timeseries/timeSeries", files=query).json()
     assert [point["value"] for point in found["runToSeries"]["."]] == [0.5]
+    plain = {"content-type": "text/plain"}  # as its page of hyperparameters asks
+    asked = client.post(f"{board}/data/plugin/hparams/experiment", content="{}", headers=plain)
+    assert asked.status_code != 415
     refused = client.get(f"{board}/", headers={"authorization": "Bearer wrong"})
     assert refused.status_code == 401
     elsewhere = client.post(
@@ -145,7 +148,7 @@ def test_a_folder_with_a_link_is_not_shown(tmp_path, replaced):
         replaced("false").ask(tmp_path, REQUEST)
 
 
-def test_what_cannot_be_started_or_is_busy_is_refused(tmp_path, replaced, monkeypatch):
+def test_what_cannot_be_started_or_is_busy_is_refused(tmp_path, replaced):
     with pytest.raises(Refusal, match=r"TensorBoard cannot be started \(.*no such program.*\)"):
         replaced("/no such program").ask(tmp_path, REQUEST)
     found = replaced("sh", "-c", "sleep 60", "sh")
@@ -153,9 +156,6 @@ def test_what_cannot_be_started_or_is_busy_is_refused(tmp_path, replaced, monkey
         with found._board(tmp_path, name) as board:
             board.num_requests += 1  # as if one were not answered yet
     with pytest.raises(Refusal, match="2 TensorBoards are busy"):
-        found.ask(tmp_path, REQUEST)
-    monkeypatch.setattr(boards, "_MOST_REQUESTS", 2)
-    with pytest.raises(Refusal, match="answers 2 requests, the most at a time"):
         found.ask(tmp_path, REQUEST)
 
 
@@ -170,3 +170,21 @@ sys.stdin.read()
 """
     with pytest.raises(Refusal, match="its answer lacks 95 bytes"):
         replaced(sys.executable, "-c", program).ask(tmp_path, REQUEST)
+
+
+def test_one_that_ended_by_itself_is_started_again(tmp_path, replaced):
+    program = """
+import pathlib, socket, sys
+connection = socket.socket(fileno=int(sys.argv[3])).accept()[0]
+connection.recv(1000)
+known = pathlib.Path(sys.argv[1], "known")
+if known.exists():
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nagain")
+    sys.stdin.read()
+known.touch()
+"""
+    found = replaced(sys.executable, "-c", program)
+    assert found.ask(tmp_path, REQUEST).body == b"again"
+    found.close()
+    with pytest.raises(Refusal, match="The service ends"):
+        found.ask(tmp_path, REQUEST)

@@ -22,7 +22,7 @@ from utils.files import folder_lock, write_json
 
 TEXT = PAGES["serve.md"]
 COMMANDS = [line.partition("  #")[0].strip() for line in TEXT.splitlines() if line.startswith("curl ")]
-SETTINGS = "\n".join(line for line in TEXT.splitlines() if line.startswith(("token=", "auth=")))
+SETTINGS = "\n".join(line for line in TEXT.splitlines() if line.startswith(("token=", "umask 077; auth=")))
 
 
 @contextmanager
@@ -113,7 +113,14 @@ def test_a_connection_that_sends_no_request_is_closed(tmp_path, monkeypatch):
             opened.sendall(b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\n" + kind)
             time.sleep(0.6)  # a body may take longer
             opened.sendall(b"{}")
-            assert opened.recv(100).startswith(b"HTTP/1.1 400")
+            assert opened.recv(1000).startswith(b"HTTP/1.1 400")
+        with socket.create_connection(place, timeout=20) as opened:
+            opened.sendall(b"GET /static/dom.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}\n"):
+                answer += opened.recv(100_000)
+            opened.sendall(b"GET / HTTP")  # half of a further one
+            assert opened.recv(100) == b""
 
 
 def test_requests_that_are_no_http_are_refused(tmp_path):

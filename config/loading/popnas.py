@@ -146,6 +146,8 @@ def _search(run: PopnasRun, dims: int, score: str, faults: Faults, inert: Inert)
     for path, name in STRATEGY.items():
         section, _, key = path.partition(".")
         args |= options_of(getattr(run, section), {key: name})
+    if args.get("pnas_mode") and args.pop("max_exploration", 0):
+        inert["search_strategy.max_exploration_children"] = "nothing is explored in pnas_mode"
     if "members" in args:
         args["members"] = _members(args["members"], inert)
     if args.get("operators") is not None:

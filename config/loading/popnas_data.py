@@ -41,9 +41,9 @@ def loaders_of(data: Dataset, faults: Faults, inert: Inert) -> Tree:
     }[data.type]
     kind, common, augmentation, splits = build(data, faults, inert)
     if data.validation_size and data.val_test_batch_size not in (None, data.batch_size):
-        inert["dataset.val_test_batch_size"] = "of the test alone; the part held out has the batch_size"
+        inert["dataset.val_test_batch_size"] = "is used for the test; the part held out is evaluated with batch_size"
     if data.ignore_class is not None and kind != "SegmentationDataLoader":
-        inert["dataset.ignore_class"] = "of masks in folders alone; Cityscapes has its own, images and series none"
+        inert["dataset.ignore_class"] = "is used for masks in folders; Cityscapes has its ids, images and series none"
     if data.val_test_batch_size is None:
         data = data.model_copy(update={"val_test_batch_size": data.batch_size})
     counts = {"batch_size": data.batch_size, **options_of(data, {"samples": "samples"})}

@@ -227,7 +227,8 @@ def in_one_light(sample: Scene, rng: np.random.Generator) -> Scene:
 
 def draw_composite(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:
     """Return one to three people before another background: small, large, cut off, turned, in other light."""
-    sample = empty(photos, rng, selfie_model)
+    scene = background(photos, rng, selfie_model)
+    sample = Scene(scene, np.zeros(scene.shape[:2], np.uint8))
     count = int(rng.choice(GROUP_SIZES, p=GROUP_CHANCES))
     for height in sorted(np.exp(rng.uniform(np.log(0.25), np.log(4.5 if count == 1 else 1.8), count))):
         add_person(sample, photos[int(rng.integers(len(photos)))], rng, height)

@@ -23,11 +23,11 @@ logger = logging.getLogger("espalier")
 TOKEN = "token"
 LOGIN = "/login"
 MOST_BODY = 1_000_000  # bytes
-_MOST_PUBLIC_BODY = 10_000  # of a request that needs no token
+_MOST_OPEN_BODY = 10_000  # of a request that needs no token
 _MOST_HEADERS = 32_768  # bytes of all headers
 _SECONDS_FOR_BODY = 20.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_FORM = "multipart/form-data"
+_FORMS = ("multipart/form-data", "text/plain")  # as TensorBoard sends them
 _SAFE_METHODS = ("GET", "HEAD")
 _SAME_SITE = ("same-origin", "none")  # values of Sec-Fetch-Site: the page itself, or the user's address line
 _HEADERS = (
@@ -148,8 +148,8 @@ class Guard:
 
         try:
             self._check(scope)
-            is_public = self._is_open(scope["path"])
-            body = await _read_body(scope, receive, _MOST_PUBLIC_BODY if is_public else MOST_BODY)
+            most = _MOST_OPEN_BODY if self._is_open(scope["path"]) else MOST_BODY
+            body = await _read_body(scope, receive, most)
             await self._app(scope, _replay(body, receive), send_with_headers)
         except Exception as error:
             if isinstance(error, EspalierError) and not has_begun:
@@ -255,7 +255,7 @@ def _require_json(headers: Any, method: str, *, takes_forms: bool) -> None:
         return
     has_body = _only(headers, b"content-length", "0") != "0" or bool(_only(headers, b"transfer-encoding", ""))
     kind = _only(headers, b"content-type", "").partition(";")[0].strip().lower()
-    if (has_body or kind) and kind != "application/json" and not (takes_forms and kind == _FORM):
+    if (has_body or kind) and kind != "application/json" and not (takes_forms and kind in _FORMS):
         raise Refusal(415, f"Content-Type {kind[:60]!r}: a body must be JSON. Send Content-Type: application/json.")
 
 

@@ -17,7 +17,7 @@ from utils.errors import SearchError
 
 Loss = Literal["died", "hung"]  # the worker was killed or crashed; the search ended it since it was silent
 MOST_LOSSES = 3  # a worker that is lost so often at the same epoch is lost because of its task
-NO_MORE = "the scheduler has no more to do"  # reason for the end of a stage, in the journal
+NO_MORE = "the scheduler has no more to do"  # reason for the end of a stage; journals are compared with it
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class MultiFidelity(Strategy):
         self._paused: set[int] = set()  # candidates, by the user
         self._given_up: set[int] = set()  # candidates, by the user
         self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
+        self._is_complete = False  # its end is in the journal, and was no spent budget; until the study grows
         self._has_to_say_done = True
         self._num_proposed = 0  # candidates of the sampler
         self._num_tasks = 0
@@ -114,7 +115,7 @@ class MultiFidelity(Strategy):
     def apply(self, event: Event) -> None:
         """Note the draws that wait for the scheduler or a worker."""
         if event.name == "study.grown":
-            self._has_to_say_done = True
+            self._has_to_say_done, self._is_complete = True, False
         elif event.name == "study.warm_started":
             self._observed.transfer(event.data["observations"])
         elif event.stage != self.stage:
@@ -124,7 +125,7 @@ class MultiFidelity(Strategy):
         elif event.kind == "dropped":
             self._enqueued.clear()
         elif event.kind == "done":
-            self._has_to_say_done = False
+            self._has_to_say_done, self._is_complete = False, event.data.get("reason") == NO_MORE
         elif event.candidate is not None:
             self._observed.note_change(event.candidate)
             self._apply_to_candidate(event, event.candidate)

@@ -17,7 +17,7 @@ from search.study.journal import JOURNAL
 from search.study.settings import StudyParts, build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
 from search.worker.candidate import canonical
-from search.worker.supernet import require_memory
+from search.worker.supernet import require_trainable
 from train import check_config
 from utils.environment import capture
 from utils.errors import ConfigError, EspalierError, SearchError
@@ -49,7 +49,7 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True) -> StudyPar
 
     Args:
         config: From `load_config`.
-        is_new: Whether the study begins; then the memory of a supernet is predicted, too.
+        is_new: Whether the study begins; then supernets are checked by all rules, their memory and schedules, too.
 
     Raises:
         ConfigError: The config is faulty, or no candidate of its space can be trained.
@@ -63,7 +63,7 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True) -> StudyPar
     if faults:
         logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
     if is_new and strategy.result_is_retrained:
-        require_memory(parts)
+        require_trainable(parts)
     return parts
 
 

@@ -33,7 +33,7 @@ from trainer.trainer import TrainingPlan
 from utils.errors import ConfigError
 
 
-def require_memory(parts: StudyParts) -> None:
+def require_trainable(parts: StudyParts) -> None:
     """Refuse a supernet that does not fit into its limits, or not nearly into the memory of this machine.
 
     The memory of a training step is predicted from shapes alone. A space with markers, and workers on other machines,
@@ -69,7 +69,7 @@ def require_memory(parts: StudyParts) -> None:
     final_facts, fault = check_limits(final, devices=device)
     if fault and final_facts == Facts():
         raise ConfigError(fault if place_of(fault) else f"arch: {fault}")
-    _require_schedules(parts, overlay, config, final)
+    _require_schedules(parts, overlay, config, final, device)
     if facts.memory_mb is None:
         return
     needed, free = facts.memory_mb * 2**20, free_memory(choose_devices(config.get("n_gpu"), device)[0])
@@ -80,7 +80,11 @@ def require_memory(parts: StudyParts) -> None:
 
 
 def _require_schedules(
-    parts: StudyParts, overlay: Mapping[str, Any], supernet: Mapping[str, Any], final: Mapping[str, Any]
+    parts: StudyParts,
+    overlay: Mapping[str, Any],
+    supernet: Mapping[str, Any],
+    final: Mapping[str, Any],
+    device: str | None,
 ) -> None:
     """Refuse learning-rate schedules that cannot be built for the steps of their trainings.
 
@@ -89,12 +93,11 @@ def _require_schedules(
         overlay: What is laid over its config for the supernets.
         supernet: Config of a supernet.
         final: Config of a final network, before the changes of the retraining.
+        device: That trains them.
 
     Raises:
         ConfigError: Lists the faults of both.
     """
-    executor = parts.executor
-    device = executor.devices[0] if isinstance(executor, Serial | Processes) and executor.devices else None
     faults = Faults()
     with faults.collecting():
         _build_schedule(parts.retrained_config(final, final.get("seed", 0)), device)

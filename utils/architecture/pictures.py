@@ -99,7 +99,8 @@ def alpha_svg(
     Args:
         alphas: (n, E, 8) logits of n epochs.
         epochs: Their numbers; without it 1 to n.
-        genotype: The decoded one, whose operations are marked; None: those of the last epoch, with equal edges.
+        genotype: The decoded one, whose operations are marked; None: that of the last epoch if all edges
+            count the same.
         title: Read out to those who do not see the picture.
     """
     weights = _weights_by_epoch(alphas, alpha_weights)

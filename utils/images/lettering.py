@@ -17,19 +17,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 GREY = 235
+_THICKNESS = 1  # pixels, of the letters of OpenCV
 _HEIGHT = 29  # pixels of DejaVu Sans whose capitals are as high as those of OpenCV at scale 1
 _FILE = Path("mpl-data/fonts/ttf/DejaVuSans.ttf")
 
 Pixels = NDArray[np.uint8]
 
 
-def text_size(text: str, scale: float, thickness: int = 1) -> tuple[int, int]:
+def text_size(text: str, scale: float) -> tuple[int, int]:
     """Return the width and height in pixels of `text` as `draw_text` writes it, without descenders."""
     font = None if text.isascii() else _font(round(_HEIGHT * scale))
     if font is not None:
         _, top, right, _ = font.getbbox(_shown(text, font), anchor="ls")
         return round(right), round(-top)
-    (width, height), _ = cv2.getTextSize(_plain(text), FONT, scale, thickness)
+    (width, height), _ = cv2.getTextSize(_plain(text), FONT, scale, _THICKNESS)
     return int(width), int(height)
 
 
@@ -40,12 +41,11 @@ def draw_text(
     *,
     scale: float,
     color: tuple[int, int, int] = (GREY,) * 3,
-    thickness: int = 1,
 ) -> None:
     """Write `text` into `image` (h, w, 3), in place, with the left end of its baseline at `origin` (x, y)."""
     font = None if text.isascii() else _font(round(_HEIGHT * scale))
     if font is None:
-        cv2.putText(image, _plain(text), origin, FONT, scale, color, thickness, cv2.LINE_AA)
+        cv2.putText(image, _plain(text), origin, FONT, scale, color, _THICKNESS, cv2.LINE_AA)
         return
     written = Image.fromarray(image)
     ImageDraw.Draw(written).text(origin, _shown(text, font), fill=color, font=font, anchor="ls")

@@ -225,7 +225,7 @@ class CurveModel:
         return np.where(lowest > 0, np.abs(lowest) ** len(shares), lowest)
 
     def predictions(self, observations: Sequence[Observation]) -> dict[int, PredictedValue]:
-        """Return predictions for the candidates that run, by their numbers.
+        """Return predictions for the candidates that run and have a result, by their numbers.
 
         A result is that of the best epoch, so that none falls below the present one. There the interval begins: many
         candidates improve no more, and of these the model has no examples, as they were not continued.
@@ -233,18 +233,22 @@ class CurveModel:
         Args:
             observations: Those that the curves are of.
         """
-        places = np.array([place for place, each in enumerate(observations) if each.is_running], dtype=np.intp)
-        if not len(places):
+        present = {}
+        for place, each in enumerate(observations):
+            curve = _best_so_far(each, 1) if each.is_running else []
+            if curve and math.isfinite(curve[-1][0]):
+                present[place] = curve[-1][0]
+        if not present:
             return {}
+        places = np.array([*present], dtype=np.intp)
         mean, deviation = self.processes[0].predict(self._at_end(self.settings[places], places))
         deviation = np.sqrt(deviation**2 + self.processes[0].noise)
-        ends = mean + _UPPER * deviation, mean - _UPPER * deviation
-        expected, high, low = self.warpings[0].inverse(np.stack([mean, *ends]))
-        curves = (_best_so_far(observations[place], 1) for place in places.tolist())
-        present = np.array([curve[-1][0] if curve and math.isfinite(curve[-1][0]) else math.nan for curve in curves])
-        rows = np.fmax(expected, present), np.where(np.isnan(present), low, present), np.fmax(high, present)
-        numbers = [observations[place].number for place in places.tolist()]
-        return {number: PredictedValue(*row) for number, row in zip(numbers, np.stack(rows).T.tolist(), strict=True)}
+        expected, high = self.warpings[0].inverse(np.stack([mean, mean + _UPPER * deviation]))
+        rows = zip(places.tolist(), expected.tolist(), high.tolist(), strict=True)
+        return {
+            observations[place].number: PredictedValue(max(expected, low), low, max(high, low))
+            for (place, expected, high), low in zip(rows, present.values(), strict=True)
+        }
 
     def importances(self, settings: Array) -> dict[str, float]:
         """Return the first-order share of each marker in the variance of the first objective, by JSON path.

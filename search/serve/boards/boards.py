@@ -20,7 +20,6 @@ from utils.environment import REPOSITORY
 
 _PROGRAM = (sys.executable, "-m", "search.serve.boards.program")
 _MOST = 2  # that run at once
-_MOST_REQUESTS = 16  # that are handed on at once
 _SECONDS = 60.0  # for an answer; the first one waits for the start
 _SECONDS_TO_SEE_AN_END = 0.5  # after a connection broke
 _SECONDS_TO_END = 5.0
@@ -81,6 +80,7 @@ class Board:
 
     def __init__(self, folder: Path, prefix: str) -> None:
         self.num_requests = 0
+        self._last_line: str | None = None
         self._place = Path(tempfile.mkdtemp(prefix="board"))
         self._socket = str(self._place / "socket")
         try:
@@ -108,8 +108,15 @@ class Board:
             return False
         return True
 
+    @property
+    def has_ended_well(self) -> bool:
+        """Whether it ended by itself, after some time without a request."""
+        return self._process.returncode == 0
+
     def reason(self) -> str:
         """Return the last line of its output."""
+        if self._last_line is not None:
+            return self._last_line
         with suppress(OSError):
             lines = (self._place / "output").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             return lines[-1][:300] if lines else ""
@@ -141,6 +148,7 @@ class Board:
 
     def close(self) -> None:
         """End the process."""
+        self._last_line = self.reason()  # a request that it broke off may ask for it
         self._process.kill()  # it writes nothing
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_SECONDS_TO_END)
@@ -168,6 +176,7 @@ class Boards:
     def __init__(self) -> None:
         self._running: OrderedDict[str, Board] = OrderedDict()
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def ask(self, folder: Path, request: BoardRequest) -> BoardAnswer:
         """Hand a request to the TensorBoard of a folder of events, which is started if it does not run.
@@ -177,40 +186,53 @@ class Boards:
         """
         if find_spec("tensorboard") is None:
             raise Refusal(503, "TensorBoard is not installed. Run pip install tensorboard.")
-        try:
+        while True:
             with self._board(folder, request.prefix) as board:
                 try:
                     return board.ask(request)
                 except (OSError, HTTPException) as error:
-                    reason = board.reason() if board.has_ended(_SECONDS_TO_SEE_AN_END) else ""
-                    reason = reason or str(error) or type(error).__name__
+                    has_ended = board.has_ended(_SECONDS_TO_SEE_AN_END)
+                    if has_ended and board.has_ended_well:
+                        continue  # in the same moment: another one is started
+                    reason = (board.reason() if has_ended else "") or str(error) or type(error).__name__
                     raise Refusal(503, f"TensorBoard does not answer: {reason}. {_BY_HAND}") from error
-        except OSError as error:
-            raise Refusal(503, f"TensorBoard cannot be started ({error}). {_BY_HAND}") from error
 
     @contextmanager
     def _board(self, folder: Path, prefix: str) -> Iterator[Board]:
+        """Give the TensorBoard of a folder, which does not end for another one meanwhile."""
+        board = self._take(prefix)
+        if board is None:
+            require_no_links(folder)  # without the lock: a large folder takes a while
+            board = self._take(prefix, folder)
+        assert board is not None  # it was started
+        try:
+            yield board
+        finally:
+            with self._lock:
+                board.num_requests -= 1
+
+    def _take(self, prefix: str, folder: Path | None = None) -> Board | None:
+        """Return the TensorBoard that runs; if none does, a new one, or None without a folder."""
         ended: list[Board] = []
         try:
             with self._lock:
+                if self._is_closed:
+                    raise Refusal(503, "The service ends. Start it again.")
                 ended += [self._running.pop(key) for key, each in [*self._running.items()] if each.has_ended()]
-                if sum(each.num_requests for each in self._running.values()) >= _MOST_REQUESTS:
-                    raise Refusal(503, f"TensorBoard answers {_MOST_REQUESTS} requests, the most at a time. {_BY_HAND}")
                 found = self._running.pop(prefix, None)
                 if found is None:
+                    if folder is None:
+                        return None
                     ended += self._made_room()
-                    require_no_links(folder)
                     found = Board(folder, prefix)
                 self._running[prefix] = found
                 found.num_requests += 1
+                return found
+        except OSError as error:
+            raise Refusal(503, f"TensorBoard cannot be started ({error}). {_BY_HAND}") from error
         finally:
             for each in ended:
                 each.close()
-        try:
-            yield found
-        finally:
-            with self._lock:
-                found.num_requests -= 1
 
     def _made_room(self) -> list[Board]:
         """Return the TensorBoards that end for another one."""
@@ -222,8 +244,9 @@ class Boards:
         return [self._running.pop(idle)]
 
     def close(self) -> None:
-        """End all."""
+        """End all, and start no more."""
         with self._lock:
+            self._is_closed = True
             ended = [*self._running.values()]
             self._running.clear()
         for each in ended:
@@ -238,6 +261,6 @@ def require_no_links(folder: Path) -> None:
             if path.is_symlink():
                 raise Refusal(
                     409,
-                    f"{path.relative_to(folder)}: is a link, and TensorBoard would follow it to other folders. Remove "
-                    "the link, or run tensorboard --logdir FOLDER.",
+                    f"{path.relative_to(folder)}: is a link, and TensorBoard would follow it to other folders. Run "
+                    "tensorboard --logdir FOLDER.",
                 )

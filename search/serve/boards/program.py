@@ -15,7 +15,7 @@ from typing import Any
 
 from tensorboard import default
 from tensorboard.program import TensorBoard, TensorBoardServer
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 _SECONDS_WITHOUT_A_REQUEST = 600.0
 _NICENESS = 10  # searches and trainings go first
@@ -36,6 +36,13 @@ class LastRequest:
             time.sleep(min(left, 1.0))
 
 
+class _SilentHandler(WSGIRequestHandler):
+    """Writes errors to the output, but not each request."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Write nothing."""
+
+
 class SocketServer(TensorBoardServer):  # type: ignore[misc]  # tensorboard has no types
     """The server of TensorBoard on a socket that listens already.
 
@@ -52,8 +59,9 @@ class SocketServer(TensorBoardServer):  # type: ignore[misc]  # tensorboard has 
             return wsgi_app(environ, start_response)
 
         # The name only tells the family of the socket.
-        self._server = make_server("unix://board", 0, answer, threaded=True, fd=descriptor)
-        self._server.log = lambda *_words: None  # type: ignore[method-assign]
+        self._server = make_server(
+            "unix://board", 0, answer, threaded=True, request_handler=_SilentHandler, fd=descriptor
+        )
 
     def serve_forever(self) -> None:
         """Answer requests until the process ends."""

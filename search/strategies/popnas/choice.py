@@ -67,8 +67,8 @@ def choose(
         best = best[~np.isin(keys[allowed][best], keys[allowed][front])][:most]
         reasons.append(("score", best))
         front = np.concatenate([front, best])
-    if growth.max_exploration and not growth.pnas_mode and not is_last and len(front) < len(allowed):
-        reasons.append(("exploration", exploration_front(expansion, values, front, growth.max_exploration, allowed)))
+    if growth.num_explored and not is_last and len(front) < len(allowed):
+        reasons.append(("exploration", exploration_front(expansion, values, front, growth.num_explored, allowed)))
     known = {**answer.means, **costs}
     return [
         ChosenCell(

@@ -51,6 +51,11 @@ class GrowthOptions(OptionGroup):
     ] = 1
     pnas_mode: Annotated[bool, Field(description="Choose by the predicted score alone; explore nothing.")] = False
 
+    @property
+    def num_explored(self) -> int:
+        """Cells of a generation that are chosen to explore, at most."""
+        return 0 if self.pnas_mode else self.max_exploration
+
 
 @dataclass(frozen=True)
 class PredictionOptions(OptionGroup):

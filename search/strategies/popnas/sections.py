@@ -208,7 +208,7 @@ def _predictors(
 
 
 def _audited(audit: Mapping[str, Any]) -> list[float | None]:
-    """Return the rank correlation of the better trivial predictor, and how often and how far deviations were exceeded.
+    """Return the better trivial rank correlation, the share of results in the interval, the error in deviations.
 
     Args:
         audit: Of one objective of a generation; empty if there is none.

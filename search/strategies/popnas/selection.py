@@ -23,7 +23,7 @@ from search.space.cover import Check, changed_faults
 from search.space.drawn import Drawn
 from search.space.space import Space
 from search.space.table_space import TableSpace
-from search.strategies.base import MOST_LOSSES, NO_MORE, Loss, Outcome, Strategy
+from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
 from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells
 from search.strategies.popnas.options import ARGUMENTS, CELL
@@ -161,7 +161,6 @@ class ModelSelection(MultiFidelity):
         self._covered: set[int] = set()  # candidates of the search whose shapes are chosen
         self._asked: list[int] | None = None  # candidates of whose shapes a worker finds the costs
         self._losses: Counter[str] = Counter()
-        self._has_ended = False  # and was not cut short by a spent budget, and the search has not grown since
 
     def _new_scheduler(self, num_samples: int) -> Scheduler:
         spec = {"search": {"scheduler": self.parts.config["search"].get("scheduler") or "RandomSearch"}}
@@ -216,15 +215,11 @@ class ModelSelection(MultiFidelity):
             super().repeat(event)
 
     def apply(self, event: Event) -> None:
-        """Note the networks and the end, too."""
+        """Note the networks, too."""
         super().apply(event)
-        if event.name == "study.grown":
-            self._has_ended = False
         if event.stage != self.stage:
             return
-        if event.kind == "done":
-            self._has_ended = event.data["reason"] == NO_MORE
-        elif event.kind == "selected":
+        if event.kind == "selected":
             found = [SelectedShape(**each) for each in event.data["networks"]]
             self._covered.update(event.data["candidates"])
             self._chosen += found
@@ -266,7 +261,7 @@ class ModelSelection(MultiFidelity):
 
         None if the selection is over: a latency that is measured after it changes the results, but does not reopen it.
         """
-        if self._has_ended:
+        if self._is_complete:
             return []
         found = self._ordered(list(self._trained()))
         if self.options.on_front and found:

@@ -172,7 +172,7 @@ class ProgressiveSearch(MultiFidelity):
         rest = 0
         for blocks in range(last + 1):
             at_most = self.growth.max_children + (self.growth.max_best or 0)
-            at_most += self.growth.max_exploration if blocks < last and not self.growth.pnas_mode else 0
+            at_most += self.growth.num_explored if blocks < last else 0
             for number in range(1, (self.growth.rounds if blocks == last else 1) + 1):
                 if (blocks, number) > done:
                     rest += {(0, 1): 1, (1, 1): len(self._first_cells)}.get((blocks, number), at_most)
@@ -240,7 +240,7 @@ class ProgressiveSearch(MultiFidelity):
         if not generations:
             return 0, 1
         last = generations[-1]
-        if most is not None and self._num_counted >= most:
+        if self._is_complete or (most is not None and self._num_counted >= most):
             return None
         if last.blocks == 0:
             # If not even the empty cell trains an epoch, data or training are at fault, and so it would be with all.
