@@ -21,6 +21,9 @@ Size = tuple[int, int]
 PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
 # Arguments that say which samples a loader has, though they may lie in a group of options.
 _SAMPLES = ("pairs_file", "folder", "split", "data_root", "samples", "subset", "subset_seed")
+# Arguments in which a scheduler is told the length of the run, and takes that of the run if the file states none.
+_LENGTHS = ("total_steps", "T_max")
+_TAKE_TOTAL_ITERS = ("poly", "PolyLR", "PolynomialLR", "LinearLR")
 # Arguments of a loader that say how a training goes, also of loaders that are none of ours.
 _OF_TRAINING = ("batch_size", "shuffle", "drop_last", "n_workers", "num_workers", "is_training", "training")
 
@@ -180,6 +183,8 @@ def dataset_ids(config: Config, registry: Registry) -> list[int] | None:
 def shorten_schedule(schedule: Any) -> int:
     """Let the warm-up and each part of a chain of schedulers last for one step of the optimizer, in place.
 
+    Then the length that a part was stated to have, in moves of the whole training, is removed.
+
     Args:
         schedule: The `lr_scheduler` section, also a faulty one, which is left for the validation to report.
 
@@ -195,4 +200,8 @@ def shorten_schedule(schedule: Any) -> int:
     if moves:
         for part in parts:
             part["interval"] = "step"
+            takes_more = str(part.get("type")).rpartition(".")[2] in _TAKE_TOTAL_ITERS
+            lengths = (*_LENGTHS, "total_iters") if takes_more else _LENGTHS
+            if isinstance(part.get("args"), Mapping):
+                part["args"] = {name: value for name, value in part["args"].items() if name not in lengths}
     return moves

@@ -20,6 +20,7 @@ from search.cli.listing import best_text
 from search.cli.live import PacedBeliefs, Terminal, log_draws
 from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
+from search.cli.test_run import shrunk
 from search.executors.base import Executor
 from search.joining.command import join_parser, run_join
 from search.joining.leading import StoppedByCommand
@@ -30,7 +31,7 @@ from search.study.best import require_retrained
 from search.study.driver import Watcher
 from search.study.folders import CONFIG, read_study_config, require_place
 from search.study.journal import Event, Journal
-from search.study.settings import build_study_parts, shrunk
+from search.study.settings import build_study_parts
 from search.study.state import StudyState
 from search.study.study import Study, build_strategy
 from utils.errors import ConfigError, Interrupted

@@ -21,6 +21,7 @@ from search.__main__ import main as search_command
 from search.cli.export import export_genotype
 from search.cli.listing import best_text, list_text
 from search.cli.live import LiveTable, Terminal
+from search.cli.test_run import shrunk
 from search.report import write_report
 from search.report.sections import inline_picture
 from search.results.architecture import ARCHITECTURES, course_sections, read_course
@@ -28,7 +29,7 @@ from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord,
 from search.study.best import write_best
 from search.study.folders import require_place
 from search.study.journal import JOURNAL, Event, read_events
-from search.study.settings import build_study_parts, shrunk
+from search.study.settings import build_study_parts
 from search.study.state import StudyState
 from search.study.study import Study, build_strategy
 from search.worker import supernet as supernet_check

@@ -13,6 +13,7 @@ from config import load_config
 from config.loading.load import apply_changes
 from search.cli.export import export_csv
 from search.cli.listing import best_text
+from search.cli.test_run import shrunk
 from search.executors.processes import Processes
 from search.report import write_report
 from search.results.grid import RESAMPLES, Spread, best_condition, grid_sections, grid_winner, spreads
@@ -20,7 +21,7 @@ from search.results.leaderboard import winner_of
 from search.results.record import CandidateRecord, Objective, parse_objectives
 from search.study.folders import create_study_folder, differences
 from search.study.journal import JOURNAL, read_events
-from search.study.settings import build_study_parts, num_samples_of, shrunk, with_num_samples
+from search.study.settings import build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER, value_at
 from tests.support.without_times import without_times
@@ -429,10 +430,38 @@ def test_a_shipped_study_is_good_in_every_condition_and_can_be_made_small(path):
     assert (check["trainer"]["epochs"], check["train_loader"]["args"]["samples"]) == (2, 16)
 
 
-def test_a_condition_of_a_small_study_has_no_more_epochs():
-    small = shrunk(config_of({"a": {"trainer": {"epochs": 50}}}, seeds=9) | {"valid_loader": None}, "2,4,4,3")
+def small_condition(changes, **sections):
+    """Return the config of the only condition of a study that is made small."""
+    small = shrunk(config_of({"a": changes}, seeds=9) | {"valid_loader": None, **sections}, "2,4,4,3")
     parts = build_study_parts(small)
-    assert (parts.scheduler.num_samples, parts.scheduler.max_epochs) == (3, 2)
+    assert parts.scheduler.num_samples == 3
+    return parts.space.configs["a"]
+
+
+@pytest.mark.parametrize("changes", [{"trainer": {"epochs": 50}}, {"trainer.epochs": 50}])
+def test_a_condition_of_a_small_study_has_no_more_epochs(changes):
+    assert small_condition(changes)["trainer"]["epochs"] == 2
+
+
+@pytest.mark.parametrize("changes", [{"train_loader": {"args": {"samples": 99}}}, {"train_loader.args.samples": 99}])
+def test_a_condition_of_a_small_study_has_no_more_samples(changes):
+    assert small_condition(changes)["train_loader"]["args"]["samples"] == 4
+
+
+@pytest.mark.parametrize("base", [None, {"type": "StepLR", "args": {"step_size": 3}}])
+def test_the_schedule_of_a_condition_of_a_small_study_is_short(base):
+    schedule = {"type": "PolynomialLR", "args": {"total_iters": 40, "power": 0.5}, "warmup": 3, "interval": "epoch"}
+    found = small_condition({"lr_scheduler": schedule}, lr_scheduler=base)["lr_scheduler"]
+    expected = {"type": "PolynomialLR", "args": {"power": 0.5}, "warmup": 1, "interval": "step"}
+    assert found == expected
+
+
+def test_a_search_in_a_small_study_is_small():
+    search = {"scheduler": {"type": "ASHA", "args": {"grace_period": 9}}, "num_samples": 100, "retrain": {"epochs": 60}}
+    changes = {"quality": {"$uniform": [0, 1]}, "search": search}
+    found = small_condition(changes)["search"]
+    assert (found["scheduler"]["args"]["grace_period"], found["retrain"]["epochs"]) == (2, 2)
+    assert found["num_samples"] == 3
 
 
 def test_a_candidate_of_the_user_is_refused():

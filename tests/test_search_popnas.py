@@ -14,13 +14,14 @@ import torch
 from models.popnas.model import CellNet
 from search.cli.control import control_parser, run_control
 from search.cli.export import export_csv
+from search.cli.test_run import shrunk
 from search.schedulers.base import Decision, Ending, Job, Need
 from search.schedulers.generations import Generations
 from search.schedulers.halving import RandomSearch
 from search.strategies.multi_fidelity import candidate_folder
 from search.strategies.popnas.generation import Generation
 from search.study.folders import create_study_folder
-from search.study.settings import build_study_parts, num_samples_of, shrunk, with_num_samples
+from search.study.settings import build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
 from search.worker import callbacks, estimating
 from tests.support.simulated_study import Simulation, World, results

@@ -9,9 +9,10 @@ import pytest
 
 from models.popnas.segmenter import CellNetSegmenter
 from search.cli.export import export_csv
+from search.cli.test_run import shrunk
 from search.strategies.popnas.selection import SHAPE, ModelSelection, SelectionOptions
 from search.study.journal import Event
-from search.study.settings import build_study_parts, shrunk
+from search.study.settings import build_study_parts
 from search.study.study import build_strategy
 from search.worker.estimating import costs_of_shapes
 from tests.support.pages import PAGES

@@ -7,8 +7,9 @@ import pytest
 
 from config import find_markers, load_config
 from search.__main__ import main
+from search.cli.test_run import shrunk
 from search.schedulers.halving import RandomSearch
-from search.study.settings import build_study_parts, shrunk
+from search.study.settings import build_study_parts
 from search.study.study import build_strategy
 from search.worker.candidate import canonical
 from train import check_config

@@ -31,6 +31,7 @@ from search.strategies.supernet import (
 from search.study.folders import run_folder
 from search.study.journal import Event
 from search.study.settings import StudyParts
+from utils.architecture.course import default_learning_epoch
 from utils.architecture.genotype import Genotype
 from utils.errors import SearchError
 
@@ -95,7 +96,8 @@ class SupernetSearch(MultiFidelity):
             trainer["epochs"] = epochs
             inner = trainer.get("args")
             if isinstance(inner, dict) and isinstance(inner.get("architecture_from_epoch"), int):
-                inner["architecture_from_epoch"] = min(inner["architecture_from_epoch"], epochs // 2 + 1)
+                first = min(inner["architecture_from_epoch"], default_learning_epoch(epochs))
+                inner["architecture_from_epoch"] = first
         for name, loader in changed["supernet"].items():
             if name.endswith("loader") and isinstance(loader, dict) and isinstance(loader.get("args"), dict):
                 loader["args"].pop("samples", None)

@@ -48,8 +48,7 @@ class MultiFidelity(Strategy):
         self._running: set[int] = set()  # candidates
         self._ready: list[Job] = []  # jobs that were given and wait for a worker, which come before new ones
         self._enqueued: list[Drawn] = []  # by the user: they are drawn next
-        self._paused: set[int] = set()  # candidates, by the user
-        self._given_up: set[int] = set()  # candidates, by the user
+        self._paused, self._given_up = set[int](), set[int]()  # candidates, by the user
         self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
         self._is_complete = False  # its end is in the journal, and was no spent budget; until the study grows
         self._has_to_say_done = True

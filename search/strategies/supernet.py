@@ -8,6 +8,7 @@ from config.loading.load import deep_merge
 from config.markers import is_marker
 from search.space.space import Space
 from search.study.settings import StudyParts
+from utils.architecture.course import default_learning_epoch
 
 OVERLAY = "search.strategy.args.supernet"
 ANY_GENOTYPE: Mapping[str, Any] = {"strides": [4, 8], "blocks": [{"two_back": "skip", "one_back": "sep_conv_3x3"}]}
@@ -166,5 +167,5 @@ def _architecture_from_epoch(trainer: Any, epochs: int) -> int | None:
         return None
     value = args.get("architecture_from_epoch")
     if value is None and str(trainer.get("type")).rpartition(".")[2] == "BilevelTrainer":
-        return epochs // 2 + 1
+        return default_learning_epoch(epochs)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -31,6 +31,7 @@ from trainer.optim.weights import Freezing
 from trainer.runtime.devices import registered_anew, unwrap
 from trainer.steps import Batch, endless_steps
 from trainer.trainer import Trainer, TrainingPlan
+from utils.architecture.course import default_learning_epoch
 from utils.architecture.decoding import entropy_shares
 from utils.drawing import Image
 from utils.errors import CheckpointError, ConfigError, Diverged
@@ -334,7 +335,7 @@ def first_learning_epoch(options: ArchitectureOptions, epochs: int) -> int:
             f"trainer.args.architecture_from_epoch: {stated}, but trainer.epochs is {epochs}: the architecture would "
             f"never learn. Set it to {epochs} or less, or leave it out: then it learns in the second half of the run."
         )
-    return epochs // 2 + 1 if stated is None else stated
+    return default_learning_epoch(epochs) if stated is None else stated
 
 
 def _check_freezing(network: nn.Module, learned: Sequence[nn.Parameter], freezing: Freezing) -> None:

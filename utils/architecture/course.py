@@ -10,6 +10,11 @@ from typing import Any
 CHECKPOINT_KEY = "architecture"
 
 
+def default_learning_epoch(epochs: int) -> int:
+    """Return the epoch, from 1, in which an architecture begins to learn by default: that after half of the epochs."""
+    return epochs // 2 + 1
+
+
 def course_text(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return the content of architecture.json, a line per epoch.
 
