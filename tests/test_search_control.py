@@ -200,7 +200,7 @@ def test_a_warm_start_takes_over_what_holds_here(copied, tmp_path):
     other.mkdir()
     result = search.run(space_file(other, warm_start=str(study), num_samples=1))
     (event,) = [event for event in read_events(result.folder / JOURNAL) if event.name == "study.warm_started"]
-    assert len(event.data["observations"]) == 2
+    assert [each["is_unfinished"] for each in event.data["observations"]] == [True, True]
     narrower = space_file(other, warm_start=str(study), num_samples=1)
     result = search.run(narrower, f'{LR}={{"$loguniform": [0.001, 0.02]}}')
     (event,) = [event for event in read_events(result.folder / JOURNAL) if event.name == "study.warm_started"]

@@ -43,6 +43,8 @@ def test_the_best_epoch_counts_with_all_its_objectives():
     known = [Observation(0, Drawn(), ((0.1, 5.0), (0.4, 1.0), (0.3, 9.0)))]
     assert comparable_values(known, (3,), 2) == {0: (0.4, 1.0)}
     assert comparable_values(known, (2, 3), 2, enough=9) == {0: (0.4, 1.0)}
+    leading = [Observation(0, Drawn(), ((-9.0, 0.1), (-9.0, 0.8), (-9.0, 0.3)), leading=1)]  # the first is a fact
+    assert comparable_values(leading, (3,), 2) == {0: (-9.0, 0.8)}
 
 
 def test_an_estimate_follows_the_order_of_the_rung_if_that_is_the_order_of_later_ones():

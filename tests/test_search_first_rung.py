@@ -114,6 +114,13 @@ def test_stop_mode_lets_pass_then_compares():
     assert train(scheduler, next_job(scheduler), -1.0) == [STOP]
 
 
+def test_a_higher_rung_of_stop_mode_compares_from_the_beginning_and_says_so():
+    scheduler = ASHA(30, 9, mode="stop")
+    decisions = [train(scheduler, next_job(scheduler), *[value] * 3) for value in (4, 3, 2, 1)]
+    assert [each[-1] for each in decisions] == [CONTINUE, STOP, STOP, STOP]
+    assert [rung.decides for rung in scheduler.rungs()] == ["passes all", "compares", "compares"]
+
+
 @pytest.mark.parametrize(
     ("max_epochs", "brackets", "levels"),
     [

@@ -71,10 +71,12 @@ def test_values_that_a_candidate_can_have(overrides, path, value):
         assert holds(have, value)
 
 
-def test_all_other_values_are_drawn_by_number():
+def test_all_other_values_are_drawn_by_number_and_are_none_of_a_random_draw():
     space = Space(SPACE)
     rates = [space.config(space.find({"arch": "Net"}, number))["optimizer"] for number in range(20)]
-    assert rates == [space.config(space.random(number))["optimizer"] for number in range(20)]
+    assert rates == [space.config(space.find({"arch": "Net"}, number))["optimizer"] for number in range(20)]
+    at_random = [space.config(space.random(number))["optimizer"] for number in range(20)]
+    assert len({*map(str, rates), *map(str, at_random)}) == 40
     assert {found({"$defs.width": 8}, number)["arch"] == "Net" for number in range(20)} == {True, False}
 
 

@@ -69,7 +69,8 @@ class TestLearning(LearningSamplerLaws):
             proposal = drawn_of(sampler.propose(number, known))
             if proposal is not None:
                 rows = tuple((0.1 * number, -epoch / (1 + number)) for epoch in range((1, 3, 9, 2)[number % 4]))
-                known.append(Observation(number, proposal, rows, is_running=number % 3 == 0))
+                known.append(Observation(number, proposal, rows, is_running=number % 3 == 0, leading=number % 2))
+        assert len(known) >= 10, "each has a proposal, except those that the space has too few for"
 
 
 class TestDocumented(SamplerLaws):

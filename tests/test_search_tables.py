@@ -22,7 +22,9 @@ from search.study.driver import Recorder
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import build_study_parts
 from search.study.study import Study
+from search.tables.assembling import Training, assemble
 from search.tables.reading import read_table
+from search.tables.table import ResultTable
 from utils.errors import ConfigError, DataError, EspalierError, Interrupted, SearchError
 
 SIX = """\
@@ -90,6 +92,25 @@ def test_trainings_of_one_configuration_are_its_repeats(tmp_path):
     assert table.run(0).results["val_loss"] == [3.0]
     drawn = read_table(file, repeats="draw")
     assert {drawn.run(0, seed).results["val_loss"][0] for seed in range(6)} == {2.0, 4.0}
+
+
+def test_a_mean_holds_the_last_value_of_a_repeat_that_ended_early():
+    values = np.array([[[0.5, 0.3, 0.2], [0.9, 0.4, np.inf], [np.nan, 0.5, np.nan]]])
+    table = ResultTable.of({"val_loss": values}, lengths=np.array([[2, 3, 3]]))
+    assert table.mean().results["val_loss"][0, :, 0].tolist() == pytest.approx([1.0 / 3, 0.65, 0.7])
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_that_failed_fails_in_the_table_too(epochs):
+    def training(place, epochs, has_failed=False):
+        curve = {epoch: 0.5 for epoch in range(1, epochs + 1)}
+        return Training(place, {"lr": place}, {"val_loss": curve}, has_failed=has_failed)
+
+    table = assemble([training("a", 2), training("b", epochs, has_failed=True)], "x.csv")
+    assert table.run(0).results["val_loss"] == [0.5, 0.5]
+    losses = table.run(1).results["val_loss"]
+    assert len(losses) == 2
+    assert np.isnan(losses).tolist() == [False, True]
 
 
 def test_settings_are_numbers_json_or_text(tmp_path):

@@ -13,7 +13,7 @@ from search.cli.snapshot import RungCount, RunningCandidate, Snapshot, one_line,
 from search.results.beliefs import ORIGIN_WORDS, origin_counts
 from search.results.importance import short_names
 from search.results.progress import rung_correlation
-from search.results.record import RungRecord, without_penalty
+from search.results.record import RungRecord, leading_place, without_penalty
 from search.samplers.base import Beliefs
 from search.study.journal import Event
 from search.study.state import StudyState
@@ -145,7 +145,7 @@ class Terminal:
         table: The table.
         started: Monotonic time at which each candidate or run started, in seconds.
         most_done: The most candidates that were done at a time.
-        beliefs: Returns the beliefs of the sampler, the first objective in its original sign.
+        beliefs: Returns the beliefs of the sampler, see `Study.beliefs`.
     """
 
     name: str
@@ -185,7 +185,8 @@ class Terminal:
         statuses: Counter[str] = Counter(each.record.status for each in state.candidates.values())
         trained = {index: each for index, each in state.candidates.items() if each.record.reports}
         idle = [each for index, each in trained.items() if index not in state.jobs]
-        max_epochs, sign = state.max_epochs, state.objectives[0].sign
+        max_epochs, place = state.max_epochs, leading_place(state.objectives)
+        goal = state.objectives[place]
         saved = sum(max_epochs - each.record.epochs for each in idle if each.record.status in ("stopped", "paused"))
         # Not one that continues another one: it takes its place.
         begun = Counter(each.record.status for each in state.candidates.values() if not each.record.inherited)
@@ -196,34 +197,34 @@ class Terminal:
         mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
         to_go = (self.num_samples - done) * mean_epochs
         ranked = {index: each for index, each in trained.items() if each.record.status not in _TROUBLES}
-        ranks = {index: value for index, each in ranked.items() if math.isfinite(value := each.tally.values[0])}
+        ranks = {index: value for index, each in ranked.items() if math.isfinite(value := each.tally.values[place])}
         best = max(ranks, key=ranks.__getitem__, default=None)
         is_retraining = _is_retraining(state)
         again = Counter(each.status for each in state.retrained.values())
         troubles = [f"{statuses[status]} {text}" for status, text in _TROUBLES.items() if statuses[status]]
         troubles += [f"{again['failed']} not trained again"] if again["failed"] else []
         rungs, all_rungs = [], self.rungs()
-        for place, rung in enumerate(all_rungs):
+        for number, rung in enumerate(all_rungs):
             # Also at a rung that it had reached before it failed.
             values = [value for index, value in rung.values.items() if index in ranked and math.isfinite(value)]
-            leading = max(values, key=lambda value: value * sign, default=None)
+            leading = max(values, key=lambda value: value * goal.sign, default=None)
             count = RungCount(rung.bracket, rung.epochs, len(rung.values), len(rung.promoted), leading)
-            if place + 1 < len(all_rungs) and all_rungs[place + 1].bracket == rung.bracket:
-                correlation, is_unbiased = rung_correlation(rung, all_rungs[place + 1])
+            if number + 1 < len(all_rungs) and all_rungs[number + 1].bracket == rung.bracket:
+                correlation, is_unbiased = rung_correlation(rung, all_rungs[number + 1])
                 count = replace(count, correlation=correlation, is_unbiased=is_unbiased, decides=rung.decides)
             rungs.append(count)
         beliefs = self.beliefs.last if is_retraining else self.beliefs.present()
         running = self._running(state, beliefs)
-        predicted = [(each.predicted.mean * sign, each) for each in running if each.predicted is not None]
+        predicted = [(each.predicted.mean * goal.sign, each) for each in running if each.predicted is not None]
         names = short_names(list(beliefs.importances))
         return Snapshot(
             name=self.name,
-            objective=state.objectives[0].name,
+            objective=goal.name,
             done=self.most_done,
             num_samples=max(self.num_samples, self.most_done),
             running=running,
             rungs=rungs,
-            best=None if best is None else (best, _first_objective(state, best)),
+            best=None if best is None else (best, _value_of(state, best)),
             is_feasible=best is None or math.isfinite(without_penalty(ranks[best])),
             epochs=state.epochs,
             epochs_saved=saved,
@@ -238,7 +239,7 @@ class Terminal:
 
     def _running(self, state: StudyState, beliefs: Beliefs) -> list[RunningCandidate]:
         """Return the retrainings that run; before there are any, the candidates."""
-        goal, now = state.objectives[0], time.monotonic()
+        goal, now = state.objectives[leading_place(state.objectives)], time.monotonic()
         running = []
         if _is_retraining(state):
             for run, record in state.retrained.items():
@@ -251,7 +252,7 @@ class Terminal:
         for number, job in state.jobs.items():
             if number in state.candidates:  # a new one has no draw yet
                 candidate = state.candidates[number]
-                value = _first_objective(state, number) if candidate.record.reports else None
+                value = _value_of(state, number) if candidate.record.reports else None
                 seconds = now - self.started.setdefault(str(number), now)
                 predicted = beliefs.predictions.get(number)
                 running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds, predicted))
@@ -263,10 +264,10 @@ def _is_retraining(state: StudyState) -> bool:
     return bool(state.reason_done) and (bool(state.retrained) or not state.jobs)
 
 
-def _first_objective(state: StudyState, candidate: int) -> float:
-    """Return the first objective of a candidate in its original sign, NaN if it is unknown."""
-    goal, each = state.objectives[0], state.candidates[candidate]
-    value = without_penalty(each.tally.values[0])
+def _value_of(state: StudyState, candidate: int) -> float:
+    """Return the first objective that is a result, of a candidate, in its original sign; NaN if it is unknown."""
+    place, each = leading_place(state.objectives), state.candidates[candidate]
+    goal, value = state.objectives[place], without_penalty(each.tally.values[place])
     # The values of one that violates constraints say only how much.
     return each.record.objectives.get(goal.name, math.nan) if math.isnan(value) else value * goal.sign
 

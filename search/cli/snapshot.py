@@ -27,7 +27,7 @@ class RungCount:
         epochs: At which it compares.
         reached: Number of candidates that reached it.
         promoted: Number of these that were promoted.
-        best: First objective of the best of them; None before the first.
+        best: Value of the best of them; None before the first.
         correlation: Rank correlation with the next rung; NaN if unknown.
         is_unbiased: Whether it is of candidates that continued without a decision.
         decides: As in `RungRecord`.
@@ -53,7 +53,7 @@ class RunningCandidate:
         until: Epoch after which it is compared next.
         value: First objective so far; None before its first report.
         seconds: Since it was given to the worker.
-        predicted: Its first objective at the end of a full training; None if no model says so.
+        predicted: Its value at the end of a full training; None if no model says so.
     """
 
     candidate: int | str
@@ -70,12 +70,12 @@ class Snapshot:
 
     Attributes:
         name: Of the study.
-        objective: Name of the first objective.
+        objective: Name of the first objective that is a result.
         done: Candidates that count towards `num_samples`, do not run and will not be continued.
         num_samples: Candidates to try.
         running: In workers, the longest first.
         rungs: Bracket by bracket, the fewest epochs first.
-        best: Number and first objective of the best candidate; None before the first report.
+        best: Number and value of the best candidate; None before the first report.
         is_feasible: Whether the best candidate keeps the constraints.
         origins: Number of candidates of each origin in words; empty if it is unknown.
         importances: Share of each marker by its short name, as a model sees it, the largest first.

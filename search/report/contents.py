@@ -115,7 +115,8 @@ def predictions_of(data: ReportData) -> list[tuple[CandidateRecord, PredictedVal
     """Return the candidates with a prediction, the best prediction first."""
     candidates = {each.index: each for each in data.study.candidates}
     found = [(candidates[number], each) for number, each in data.study.beliefs.predictions.items()]
-    return sorted(found, key=lambda item: -item[1].mean * data.goals[0].sign)
+    goal = data.curve or data.goals[0]
+    return sorted(found, key=lambda item: -item[1].mean * goal.sign)
 
 
 def importance_rows(data: ReportData) -> list[tuple[tuple[str, ...], Importance | None, float | None]]:

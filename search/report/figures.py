@@ -98,7 +98,7 @@ def predictions(data: ReportData) -> Figure | None:
     found = predictions_of(data)[:_MOST_PREDICTIONS]
     if not found:
         return None
-    goal = data.goals[0]
+    goal = data.curve or data.goals[0]
     numbers = [candidate.index for candidate, _ in found]
     intervals = [[each.low, each.high] for _, each in found]
     so_far = [candidate.objectives.get(goal.name, math.nan) for candidate, _ in found]
@@ -184,8 +184,8 @@ def volume_curve(study: StudyRecord) -> Figure | None:
 
 
 def rung_strips(data: ReportData) -> Figure:
-    """Return the first objective of all candidates at each rung, in layers: promoted or not, trained to the end."""
-    rungs, goal = data.study.rungs, data.goals[0]
+    """Return the first objective that is a result, of all candidates at each rung, in layers by what became of them."""
+    rungs, goal = data.study.rungs, data.curve or data.goals[0]
     layers = []
     kinds = {"not promoted": "--muted", "promoted": "--accent", "trained to the end": "--step-5"}
     for name, color in kinds.items():

@@ -12,13 +12,13 @@ ORIGIN_WORDS = {"random": "random", "model": "modelled", "enqueued": "enqueued"}
 
 
 def beliefs_shown(beliefs: Beliefs, sign: int, running: Container[int]) -> Beliefs:
-    """Return beliefs with the first objective in its original sign, the most important marker first.
+    """Return beliefs with values in their original sign, the most important marker first.
 
     Predictions that are not finite, or that only say how much constraints are violated, are left out.
 
     Args:
         beliefs: Of a sampler.
-        sign: Of the first objective.
+        sign: Of the objective that they are of.
         running: Candidates whose predictions are shown.
 
     Raises:

@@ -56,6 +56,14 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
     return tuple(objectives)
 
 
+def leading_place(objectives: Sequence[Objective]) -> int:
+    """Return the place of the objective that says which epoch of a candidate is its best: the first that is a result.
+
+    Facts are the same after all epochs. It is 0 if all are facts.
+    """
+    return next((place for place, each in enumerate(objectives) if not each.is_fact), 0)
+
+
 @dataclass(frozen=True)
 class Constraint:
     """A bound on a result or a fact that a candidate has to keep.
@@ -439,7 +447,7 @@ class StudyRecord:
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text`, a `table`
             (rows of cells, the first the names of the columns), `pictures` (SVG texts that only draw), `plots`, or
             `lines` over epochs (see `search.report.sections`).
-        beliefs: Those of the sampler, the first objective in its original sign; empty unless it was asked.
+        beliefs: Those of the sampler, see `Study.beliefs`; empty unless it was asked.
         result_is_retrained: Whether candidates are other networks than the result, e.g. supernets, so that only the
             retrainings have its results.
         num_samples: Candidates that it tries; 0 if unknown.

@@ -54,7 +54,7 @@ class StudyResult:
 
     @property
     def predictions(self) -> list[dict[str, Any]]:
-        """A record per candidate that runs: the first objective that the sampler expects, and an interval of 80 %."""
+        """A record per candidate that runs: the expected value of the first objective that is a result."""
         found = self.record.beliefs.predictions
         return [
             {"candidate": number, "mean": each.mean, "low": each.low, "high": each.high}
@@ -63,7 +63,7 @@ class StudyResult:
 
     @property
     def importances(self) -> dict[str, float]:
-        """The share of the variance of the first objective that the sampler ascribes to each marker, by JSON path."""
+        """The share of the variance of this objective that the sampler ascribes to each marker, by JSON path."""
         return dict(self.record.beliefs.importances)
 
     def to_csv(self, path: str | Path) -> None:

@@ -34,6 +34,7 @@ class Observation:
         is_refused: Whether it was refused before its training, e.g. since it has too many parameters. It has no values
             then, and says only that it need not be proposed again.
         origin: Where its choices come from, see `Origin`; empty if that is unknown.
+        leading: Place among the values of that which says which epoch is the best; others may be equal after all.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Observation:
     is_running: bool = False
     is_refused: bool = False
     origin: str = ""
+    leading: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class PredictedValue:
     """The value of a candidate after a full training, as a model predicts it.
 
     Attributes:
-        mean: The first objective, the larger the better.
+        mean: The first objective that is a result, the larger the better.
         low: Lower end of an interval that should hold it in 80 % of the cases or more.
         high: Upper end.
     """
@@ -79,7 +81,7 @@ class Beliefs:
 
     Attributes:
         predictions: Of the candidates that run, by their numbers.
-        importances: Of each marker, by its JSON path: its share of the variance of the first objective over the space,
+        importances: Of each marker, by its JSON path: its share of the variance of the same objective over the space,
             0 to 1, as the model sees it.
     """
 

@@ -386,7 +386,7 @@ class ASHA(Scheduler):
                 dict(rung.values),
                 tuple(rung.promoted),
                 frozenset(rung.passed),
-                self._first_rung.decides(place),
+                self._first_rung.decides(place) if self._promotes or place == 0 else "compares",
             )
             for rungs in self._rungs
             for place, rung in enumerate(rungs)

@@ -26,9 +26,9 @@ class FirstRung:
     At first every candidate passes rung 0. It compares from the moment on at which its rank correlation with rung 1 is
     known to be useful: at least 0.8 by all n candidates that passed it without a decision, which are eight or more.
     No decision has selected those, which would bias the correlation; promoted ones are not used. The rungs above are
-    not tested, as a test at a rung costs eight times its next epochs, and later epochs predict more: they hold back
-    their decisions until eight candidates have shown whether rung 0 is of use. After that, rung 0 may still begin to
-    compare; it never ceases to.
+    not tested, as a test at a rung costs eight times its next epochs, and later epochs predict more: with promotions,
+    they hold back their decisions until eight candidates have shown whether rung 0 is of use. After that, rung 0 may
+    still begin to compare; it never ceases to.
 
     Dimensions: n candidates.
 

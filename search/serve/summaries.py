@@ -15,7 +15,7 @@ from search.report.page import figures_of
 from search.results.importance import ordered_paths
 from search.results.leaderboard import COUNTED, LeaderboardRow, counted_candidates, leaderboard, ledger, winner_of
 from search.results.progress import rank_correlations
-from search.results.record import CandidateRecord, StudyRecord, parse_objectives
+from search.results.record import CandidateRecord, StudyRecord, leading_place, parse_objectives
 from search.results.summaries import retrained_result
 from utils.errors import SearchError
 from utils.files import without_nan
@@ -61,7 +61,8 @@ def _best(study: StudyRecord) -> Json | None:
 
 def study_facts(study: StudyRecord) -> Json:
     """Return what is known of a study in addition to its candidates."""
-    winner, goal = winner_of(study), parse_objectives(study.objectives)[0]
+    objectives = parse_objectives(study.objectives)
+    winner, goal = winner_of(study), objectives[leading_place(objectives)]
     return finite_json(
         {
             "scheduler": study.scheduler,

@@ -75,7 +75,7 @@ class Space:
         return self._completed({}, fraction)
 
     def find(self, overrides: Mapping[str, Any], number: int = 0, *, prefix: str = "") -> Drawn:
-        """Return choices whose config has given values; all others are those of a number.
+        """Return choices whose config has given values; all others are random ones of a number, other than `random`'s.
 
         Args:
             overrides: Values by path, as on the command line: `{"optimizer.args.lr": 0.01, "arch.type": "UNet"}`, also
@@ -86,12 +86,12 @@ class Space:
         Raises:
             ConfigError: No candidate has these values; the message names the place that does not fit.
         """
-        fraction = self._fractions(number)
+        fraction = self._fractions("known", number)
         known = KnownValues(self.definitions, fraction).find(self._template, overrides, prefix)
         return self._completed(known, fraction)
 
-    def _fractions(self, number: int) -> Fraction:
-        return lambda path, branch, _: unit_fraction(self.study_seed, number, path, *([branch] if branch else []))
+    def _fractions(self, *parts: int | str) -> Fraction:
+        return lambda path, branch, _: unit_fraction(self.study_seed, *parts, path, *([branch] if branch else []))
 
     def _completed(self, known: Mapping[Identity, int | float], fraction: Fraction) -> Drawn:
         """Return choices of which some are known by the identities of their sites, the others follow from fractions."""

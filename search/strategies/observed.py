@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.results.record import Constraint, Objective, Tally
+from search.results.record import Constraint, Objective, Tally, leading_place
 from search.samplers.base import Observation
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
@@ -24,6 +24,7 @@ class ObservedCandidates:
         self._state = state
         self._objectives = objectives
         self._constraints = constraints
+        self._leading = leading_place(objectives)
         self._transferred: list[Observation] = []  # of another study
         self._known: dict[int, Observation] = {}  # by candidate
         self._awaited: dict[int, Drawn] = {}  # candidates without a result
@@ -31,7 +32,7 @@ class ObservedCandidates:
 
     def transfer(self, observations: Sequence[Mapping[str, Any]]) -> None:
         """Add the results of another study; their numbers are below 0, so that they are none of this one."""
-        self._transferred = [_transferred(-1 - place, data) for place, data in enumerate(observations)]
+        self._transferred = [self._read(-1 - place, data) for place, data in enumerate(observations)]
 
     def note_change(self, candidate: int) -> None:
         """Note that an event has changed a candidate."""
@@ -56,8 +57,9 @@ class ObservedCandidates:
         self._awaited.pop(number, None)
         if status != "duplicate" and (each.values or has_failed or is_refused):
             values = self._values_of(each)
-            origin = each.record.origin
-            self._known[number] = Observation(number, each.drawn, values, has_failed, is_running, is_refused, origin)
+            self._known[number] = Observation(
+                number, each.drawn, values, has_failed, is_running, is_refused, each.record.origin, self._leading
+            )
         elif is_running:
             self._awaited[number] = each.drawn
 
@@ -68,7 +70,13 @@ class ObservedCandidates:
         facts = each.record.facts
         return tuple(Tally(self._objectives, facts, self._constraints).add(row) for row in each.record.reports)
 
-
-def _transferred(number: int, data: Mapping[str, Any]) -> Observation:
-    rows = [tuple(math.nan if value is None else value for value in row) for row in data["values"]]
-    return Observation(number, Drawn.from_json(data["choices"]), tuple(rows), data["has_failed"])
+    def _read(self, number: int, data: Mapping[str, Any]) -> Observation:
+        """Return an observation of another study; one that could have gone on there could do so here."""
+        return Observation(
+            number,
+            Drawn.from_json(data["choices"]),
+            tuple(tuple(math.nan if value is None else value for value in row) for row in data["values"]),
+            data["has_failed"],
+            is_running=data.get("is_unfinished", False),
+            leading=self._leading,
+        )

@@ -15,7 +15,7 @@ from search.joining.published import journal_to_read
 from search.registry import REGISTRY
 from search.results.beliefs import beliefs_shown
 from search.results.leaderboard import leaderboard, winner_of
-from search.results.record import RungRecord, StudyRecord, without_penalty
+from search.results.record import RungRecord, StudyRecord, leading_place, without_penalty
 from search.samplers.base import Beliefs
 from search.strategies.base import Strategy, StudyContext
 from search.strategies.in_order import InOrder
@@ -330,8 +330,8 @@ class Study:
     def beliefs(self) -> Beliefs:
         """Return the sampler's predictions for candidates that run or may be continued, and its importances.
 
-        The first objective is in its original sign. An error of the sampler, perhaps a class of the user's own, ends
-        nothing: it is logged once, and the beliefs are empty.
+        The values are of the first objective that is a result, in its original sign. An error of the sampler, perhaps a
+        class of the user's own, ends nothing: it is logged once, and the beliefs are empty.
         """
         running = {
             index
@@ -339,7 +339,8 @@ class Study:
             if each.record.status == "running" or (each.record.status == "paused" and self.strategy.may_resume(index))
         }
         try:
-            return beliefs_shown(self.strategy.beliefs(), self.parts.objectives[0].sign, running)
+            goal = self.parts.objectives[leading_place(self.parts.objectives)]
+            return beliefs_shown(self.strategy.beliefs(), goal.sign, running)
         except Exception as error:
             if not self._has_warned:
                 self._has_warned = True
@@ -352,13 +353,14 @@ class Study:
             return Beliefs()
 
     def rungs(self) -> list[RungRecord]:
-        """Return the rungs of the strategy, with the first objective as it is in the results."""
-        sign = self.parts.objectives[0].sign
+        """Return the rungs of the strategy, with the first objective that is a result, as it is there."""
+        place = leading_place(self.parts.objectives)
+        sign = self.parts.objectives[place].sign
         return [
             RungRecord(
                 rung.bracket,
                 rung.epochs,
-                {candidate: without_penalty(values[0]) * sign for candidate, values in rung.values.items()},
+                {candidate: without_penalty(values[place]) * sign for candidate, values in rung.values.items()},
                 list(rung.promoted),
                 rung.passed,
                 rung.decides,

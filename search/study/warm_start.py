@@ -31,7 +31,8 @@ def transferred(
         constraints: Those of this study. The values of an epoch that violates them are those of `Tally.values`.
 
     Returns:
-        For each candidate `choices`, `values` (a list per epoch, the larger the better) and `has_failed`.
+        For each candidate `choices`, `values` (a list per epoch, the larger the better), `has_failed`, and
+        `is_unfinished`: whether it could have been trained further, which one that ended by itself could not.
     """
     taken = []
     for each in state.candidates.values():
@@ -40,7 +41,15 @@ def transferred(
         if each.drawn is None or each.record.status == "duplicate" or not (values or has_failed):
             continue
         if _agrees(each.drawn, theirs, ours):
-            taken.append({"choices": each.drawn.as_json(), "values": values, "has_failed": has_failed})
+            ended_early = each.record.status == "completed" and len(values) < state.max_epochs
+            taken.append(
+                {
+                    "choices": each.drawn.as_json(),
+                    "values": values,
+                    "has_failed": has_failed,
+                    "is_unfinished": not has_failed and not ended_early,
+                }
+            )
     return taken
 
 

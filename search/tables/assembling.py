@@ -61,6 +61,8 @@ def assemble(trainings: Sequence[Training], file: str) -> ResultTable:
         lengths[row] = min(length + each.has_failed, num_epochs)
         for name, curve in each.curves.items():
             results[name][row, :length] = _filled(curve, length, f"{file}: {each.place}: {name}")
+            if each.has_failed and length == num_epochs:  # no epoch is left in which it could fail
+                results[name][row, -1] = math.nan
         if each.seconds:
             seconds[row, : len(each.seconds)] = [each.seconds[epoch] for epoch in sorted(each.seconds)][:num_epochs]
         elif each.total_seconds is not None and length:

@@ -101,6 +101,7 @@ class ResultTable:
             ValueError: Shapes disagree, or there is no result.
         """
         arrays = {name: np.asarray(values, dtype=float) for name, values in results.items()}
+        arrays = {name: np.where(np.isfinite(values), values, np.nan) for name, values in arrays.items()}
         arrays = {name: values[..., None] if values.ndim == 2 else values for name, values in arrays.items()}
         shapes = {values.shape for values in arrays.values()}
         if len(shapes) != 1 or len(next(iter(shapes))) != 3:
@@ -155,15 +156,16 @@ class ResultTable:
     def mean(self) -> "ResultTable":
         """Return the table whose only repeat of each row is the mean of those with results.
 
-        A mean is over the repeats that are trained that long and have not diverged; it is NaN if there is none.
+        The last value of a repeat that ended early counts at all later epochs; one that diverged is left out from there
+        on. A mean of none is NaN.
         """
-        places = np.arange(self.epochs)[None, :, None]
-        is_trained = places < self.lengths[:, None, :]
+        last = np.minimum(np.arange(self.epochs)[None, :, None], self.lengths[:, None, :] - 1)  # (S, E, R); -1: none
         means = {}
         for name, values in self.results.items():
-            is_known = is_trained & ~np.isnan(values)
+            held = np.take_along_axis(values, np.maximum(last, 0), axis=1)
+            is_known = (last >= 0) & ~np.isnan(held)
             count = is_known.sum(axis=2)
-            total = np.where(is_known, values, 0.0).sum(axis=2)
+            total = np.where(is_known, held, 0.0).sum(axis=2)
             means[name] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
         lengths = self.lengths.max(axis=1)
         return ResultTable.of(

@@ -73,12 +73,14 @@ class Curves:
         candidate: (N,) integer, the place of the candidate of each point in `drawn`.
         epoch: (N,) number of the epoch.
         values: (N, K) the objectives at the best epoch so far; minus infinity if the candidate failed.
+        leading: Place of the objective that says which epoch is the best.
     """
 
     drawn: list[Drawn]
     candidate: NDArray[np.intp]
     epoch: NDArray[np.intp]
     values: Array
+    leading: int = 0
 
 
 def thinned(observations: Sequence[Observation], fidelities: Sequence[int], num_objectives: int) -> Curves:
@@ -86,7 +88,8 @@ def thinned(observations: Sequence[Observation], fidelities: Sequence[int], num_
 
     A rung that a candidate has passed is left out if it says nothing: if the rank correlation with the next rung, of at
     least five candidates that reached both, is below 0.6. So first epochs that are mere chance disturb less. A failed
-    candidate has one more point, the epoch after its last one. Above 1,500 points, those that are not the last of their
+    candidate has one more point, the epoch after its last one. Epochs beyond those of a full training, which another
+    study may have, are left out. Above 1,500 points, those that are not the last of their
     candidate are left out, the worst first; then the worst last ones.
 
     Args:
@@ -94,24 +97,27 @@ def thinned(observations: Sequence[Observation], fidelities: Sequence[int], num_
         fidelities: Epochs of the rungs, ascending.
         num_objectives: K.
     """
-    worst = (-math.inf,) * num_objectives
-    curves = [_best_so_far(each, num_objectives) for each in observations]
-    rungs = _telling(curves, fidelities)
+    worst, last = (-math.inf,) * num_objectives, fidelities[-1] if fidelities else None
+    curves = [_best_so_far(each, num_objectives)[:last] for each in observations]
+    leading = observations[0].leading if observations else 0
+    rungs = _telling([[row[leading] for row in curve] for curve in curves], fidelities)
     rows: list[tuple[int, int, bool, tuple[float, ...]]] = []
     for place, (each, curve) in enumerate(zip(observations, curves, strict=True)):
         rows += [(place, epoch, False, curve[epoch - 1]) for epoch in rungs if epoch < len(curve)]
-        if curve:
+        fails_at_end = each.has_failed and len(curve) == last
+        if curve and not fails_at_end:
             rows.append((place, len(curve), not each.has_failed, curve[-1]))
         if each.has_failed:
-            rows.append((place, len(curve) + 1, True, worst))
+            rows.append((place, len(curve) + (not fails_at_end), True, worst))
     if len(rows) > _MOST_POINTS:
-        rows.sort(key=lambda row: (row[2], row[3][0]), reverse=True)
+        rows.sort(key=lambda row: (row[2], row[3][leading]), reverse=True)
         rows = sorted(rows[:_MOST_POINTS])
     return Curves(
         [each.drawn for each in observations],
         np.array([row[0] for row in rows], dtype=np.intp),
         np.array([row[1] for row in rows], dtype=np.intp),
         np.array([row[3] for row in rows], dtype=float).reshape(len(rows), num_objectives),
+        leading,
     )
 
 
@@ -119,17 +125,17 @@ def _best_so_far(each: Observation, num_objectives: int) -> list[tuple[float, ..
     """Return the objectives after each epoch at the best epoch until then; minus infinity before the first one."""
     best, curve = (-math.inf,) * num_objectives, []
     for row in each.values:
-        if row[0] > best[0] and all(map(math.isfinite, row)):  # false for NaN
+        if row[each.leading] > best[each.leading] and all(map(math.isfinite, row)):  # false for NaN
             best = row[:num_objectives]
         curve.append(best)
     return curve
 
 
-def _telling(curves: Sequence[Sequence[tuple[float, ...]]], fidelities: Sequence[int]) -> list[int]:
-    """Return the rungs whose results say something of the next one."""
+def _telling(curves: Sequence[Sequence[float]], fidelities: Sequence[int]) -> list[int]:
+    """Return the rungs whose results say something of the next one, by one objective of each curve."""
     telling = []
     for rung, following in pairwise(fidelities):
-        both = np.array([(curve[rung - 1][0], curve[following - 1][0]) for curve in curves if len(curve) >= following])
+        both = np.array([(curve[rung - 1], curve[following - 1]) for curve in curves if len(curve) >= following])
         is_known = len(both) >= _FEWEST_PAIRS
         if not is_known or not spearman(both[:, 0], both[:, 1]) < _LEAST_CORRELATION:
             telling.append(rung)
@@ -147,7 +153,7 @@ class CurveModel:
     """
 
     def __init__(self, features: Features, curves: Curves, last_epoch: int, rng: np.random.Generator) -> None:
-        self.features, self.curves = features, curves
+        self.features, self.curves, self._leading = features, curves, curves.leading
         last = max(last_epoch, int(curves.epoch.max()))
         time = (
             np.log(curves.epoch) / math.log(last) * _LAST_EPOCH if last > 1 else np.full(len(curves.epoch), _LAST_EPOCH)
@@ -233,17 +239,17 @@ class CurveModel:
         Args:
             observations: Those that the curves are of.
         """
-        present = {}
+        leading, present = self._leading, {}
         for place, each in enumerate(observations):
-            curve = _best_so_far(each, 1) if each.is_running else []
-            if curve and math.isfinite(curve[-1][0]):
-                present[place] = curve[-1][0]
+            curve = _best_so_far(each, leading + 1) if each.is_running else []
+            if curve and math.isfinite(curve[-1][leading]):
+                present[place] = curve[-1][leading]
         if not present:
             return {}
         places = np.array([*present], dtype=np.intp)
-        mean, deviation = self.processes[0].predict(self._at_end(self.settings[places], places))
-        deviation = np.sqrt(deviation**2 + self.processes[0].noise)
-        expected, high = self.warpings[0].inverse(np.stack([mean, mean + _UPPER * deviation]))
+        mean, deviation = self.processes[leading].predict(self._at_end(self.settings[places], places))
+        deviation = np.sqrt(deviation**2 + self.processes[leading].noise)
+        expected, high = self.warpings[leading].inverse(np.stack([mean, mean + _UPPER * deviation]))
         rows = zip(places.tolist(), expected.tolist(), high.tolist(), strict=True)
         return {
             observations[place].number: PredictedValue(max(expected, low), low, max(high, low))
@@ -251,24 +257,23 @@ class CurveModel:
         }
 
     def importances(self, settings: Array) -> dict[str, float]:
-        """Return the first-order share of each marker in the variance of the first objective, by JSON path.
+        """Return the first-order share of each marker in the variance of the leading objective, by JSON path.
 
-        Sobol's estimator with two sets of candidates, one of which takes the marker from the other (Saltelli et al.,
-        2010, https://doi.org/10.1016/j.cpc.2009.09.018, table 2 b).
+        The estimator of Jansen with two sets of candidates, one of which takes the marker from the other (Saltelli et
+        al., 2010, https://doi.org/10.1016/j.cpc.2009.09.018, table 2 c): exact if all depends on one marker.
 
         Args:
             settings: (2 N, F) features of random candidates.
         """
         half = len(settings) // 2
         first, second = settings[:half], settings[half : 2 * half]
-        at_first, at_second = (self.processes[0].mean(self._at_end(each)) for each in (first, second))
+        process = self.processes[self._leading]
+        at_first, at_second = (process.mean(self._at_end(each)) for each in (first, second))
         variance = float(np.concatenate([at_first, at_second]).var())
         shares = {}
         for number, path in enumerate(self.features.paths):
             mixed = np.where(self.features.groups == number, second, first)
-            share = float(
-                ((at_second - at_second.mean()) * (self.processes[0].mean(self._at_end(mixed)) - at_first)).mean()
-            )
-            shares[path] = min(1.0, max(0.0, share / variance)) if variance > 1e-12 else 0.0
+            rest = float(((at_second - process.mean(self._at_end(mixed))) ** 2).mean()) / 2  # of the other markers
+            shares[path] = min(1.0, max(0.0, 1 - rest / variance)) if variance > 1e-12 else 0.0
         total = max(1.0, sum(shares.values()))  # estimates of shares can be more than all
         return {path: share / total for path, share in shares.items()}

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,7 +93,7 @@ def _rung_reached(each: Observation, rungs: Sequence[int]) -> int:
 
 
 def _results_at(epochs: int, candidates: Sequence[Observation], num_objectives: int) -> dict[int, Values]:
-    """Return the values of each candidate at its best epoch, that of the largest first objective, up to a number.
+    """Return the values of each candidate at its best epoch up to a number.
 
     One without an epoch of finite values is left out.
     """
@@ -101,7 +102,7 @@ def _results_at(epochs: int, candidates: Sequence[Observation], num_objectives: 
         rows = (row[:num_objectives] for row in each.values[:epochs])
         finite = [row for row in rows if all(map(math.isfinite, row))]
         if finite:
-            best = max(finite, key=lambda row: row[0])
+            best = max(finite, key=itemgetter(each.leading))
             found[each.number] = tuple(max(-_LARGEST, min(value, _LARGEST)) for value in best)
     return found
 
