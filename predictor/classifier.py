@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from base.base_inference import BaseInference, Prepared, batches_of_one_size
-from predictor.loop import StageTimer
+from predictor.loop import StageTimer, chunked
 from utils.errors import ConfigError, DataError
 from utils.files import temporary_path
 from utils.geometry import Geometry
@@ -76,12 +75,15 @@ class Classifier(BaseInference):
             timer: Measures the stages, if they are of interest.
         """
         timer = timer or StageTimer()
-        iterator = iter(samples)
-        while batch := list(islice(iterator, batch_size)):
-            prepared: list[Prepared] = []
-            for _, values in batch:
+
+        def prepare_all() -> Iterator[tuple[str, Prepared]]:
+            for name, values in samples:
                 with timer.measure("preprocess"):
-                    prepared.append(self.prepare(values))
+                    prepared = self.prepare(values)
+                yield name, prepared
+
+        for batch in chunked(prepare_all(), batch_size):
+            prepared = [item for _, item in batch]
             found: dict[int, NDArray[np.float32]] = {}
             for places in batches_of_one_size([item.inputs.shape for item in prepared], batch_size):
                 with timer.measure("model", len(places)):

@@ -110,6 +110,28 @@ def read_ahead(items: Iterable[T], depth: int, *, keep_newest: bool = False) -> 
         reader.join()
 
 
+def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`, the last one shorter; an error of the iteration comes after those before it.
+
+    Args:
+        items: Iterated as far as the next list needs.
+        size: Length of a list.
+    """
+    iterator = iter(items)
+    problem: Exception | None = None
+    while problem is None:
+        chunk: list[T] = []
+        try:
+            chunk.extend(islice(iterator, size))
+        except Exception as error:  # whatever it is: the items before it are whole
+            problem = error
+        if chunk:
+            yield chunk
+        elif problem is None:
+            return
+    raise problem
+
+
 class PredictionStats(NamedTuple):
     """Counts of a run of inference.
 
@@ -230,7 +252,7 @@ class _Stages:
     def predicted(self, prepared: Generator[tuple[Frame, Prepared]]) -> Generator[tuple[Frame, Geometry, Tensor]]:
         """Yield each frame with the place of its image on the input, and its logits (K, H, W)."""
         with closing(prepared):
-            while chunk := list(islice(prepared, self.batch_size)):
+            for chunk in chunked(prepared, self.batch_size):
                 logits = _batched_logits(self.segmenter, [each for _, each in chunk], self.timer)
                 for (frame, each), output in zip(chunk, logits, strict=True):
                     yield frame, each.geometry, output

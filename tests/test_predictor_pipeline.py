@@ -2,14 +2,19 @@
 
 import threading
 
+import numpy as np
 import pytest
 from test_predictor_sources import save_video
 
+from data_loader.images.preprocessing import Preprocessing
+from predictor.classifier import Classifier
+from predictor.io.frames import Frame, FrameSource
 from predictor.io.sink import Sink
 from predictor.io.video import Video
 from predictor.loop import StageTimer, predict_all
 from predictor.rendering import MaskRenderer
-from tests.support.seen import red_segmenter
+from tests.support.groups import from_flat
+from tests.support.seen import RedNet, red_segmenter
 from utils.errors import DataError
 
 FRAMES = 30
@@ -27,6 +32,13 @@ class FullDisk(Sink):
         if len(self.names) == self.at and self.error is not None:
             raise self.error
         return len(self.names) < self.at
+
+
+class PooledRedNet(RedNet):
+    """A classifier: the mean of the logits."""
+
+    def forward(self, inputs):
+        return super().forward(inputs).mean((2, 3))
 
 
 class TornRenderer(MaskRenderer):
@@ -76,6 +88,36 @@ def test_an_error_or_an_interruption_while_writing_ends_all_stages(video, error)
     with pytest.raises(type(error)):
         predict(video, sink, batch_size=2)
     assert sink.names == numbered(3)
+
+
+class TornSource(FrameSource):
+    """Ends with an error after seven frames."""
+
+    def __iter__(self):
+        for number in range(7):
+            yield Frame(f"{number:06d}", np.zeros((8, 8, 3), np.uint8))
+        raise DataError("the file ends here")
+
+
+def test_an_error_of_the_source_comes_after_the_frames_before_it():
+    sink = FullDisk(at=1000)
+    with pytest.raises(DataError, match="the file ends here"):
+        predict(TornSource([]), sink, batch_size=4)
+    assert sink.names == numbered(7)
+
+
+def test_an_error_of_a_sample_comes_after_the_predictions_before_it():
+    def samples():
+        for number in range(3):
+            yield str(number), np.zeros((8, 8, 3), np.uint8)
+        yield "3", np.zeros((8, 8, 2), np.uint8)  # lacks a channel
+
+    classifier = Classifier(PooledRedNet(), from_flat(Preprocessing, resize=8))
+    found = []
+    with pytest.raises(DataError, match="2 channels"):
+        for prediction in classifier.classify(samples(), 4):
+            found.append(prediction.name)
+    assert found == ["0", "1", "2"]
 
 
 def test_an_error_while_drawing_comes_after_the_frames_before_it(video):
