@@ -113,11 +113,10 @@ def test_an_error_of_a_sample_comes_after_the_predictions_before_it():
         yield "3", np.zeros((8, 8, 2), np.uint8)  # lacks a channel
 
     classifier = Classifier(PooledRedNet(), from_flat(Preprocessing, resize=8))
-    found = []
+    predictions = classifier.classify(samples(), 4)
+    assert [next(predictions).name for _ in range(3)] == ["0", "1", "2"]
     with pytest.raises(DataError, match="2 channels"):
-        for prediction in classifier.classify(samples(), 4):
-            found.append(prediction.name)
-    assert found == ["0", "1", "2"]
+        next(predictions)
 
 
 def test_an_error_while_drawing_comes_after_the_frames_before_it(video):

@@ -4,15 +4,17 @@ Files of data: the kinds of images that are read, hidden files, which are not da
 are checked before anything is decoded, because a small file may unpack to a huge one.
 """
 
+import errno
 import json
 import math
 import os
 import shutil
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +42,37 @@ UNREAD_SUFFIXES = frozenset(
     }
 )
 """Kinds of images that are not read."""
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Nothing else has an end that can be relied on: a pipe would be waited for, and a device may fill the memory.
+
+    Raises:
+        OSError: There is no such file, it cannot be read, or it is a folder, a pipe or a device.
+        ValueError: There can be no such name.
+    """
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and a regular file is needed", str(path))
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # means nothing for a regular file
+
+
+def read_regular_text(path: str | Path, encoding: str = "utf-8-sig") -> str:
+    """Return the text of a regular file; by default a byte order mark at its beginning is left out.
+
+    Raises:
+        OSError: As `open_regular`.
+        ValueError: It is no text in that encoding, or there can be no such name.
+    """
+    with TextIOWrapper(open_regular(path), encoding=encoding) as file:
+        return file.read()
 
 
 def temporary_path(path: Path) -> Path:
@@ -132,7 +165,7 @@ def read_json_object(path: Path, error: Callable[[str], EspalierError]) -> dict[
         EspalierError: The file is damaged, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular_text(path, "utf-8"))
     except FileNotFoundError:
         return {}
     except RecursionError:

@@ -28,7 +28,7 @@ from data_loader.common.lists import (
 )
 from data_loader.images.files import DAMAGED_FILE_ERRORS, ScaledImage, image_size, read_image, read_scaled_image
 from utils.errors import ConfigError, DataError, joined_faults
-from utils.files import IMAGE_SUFFIXES, describe_left_out, files_below, is_hidden, require_decoded_size
+from utils.files import IMAGE_SUFFIXES, describe_left_out, files_below, is_hidden, open_regular, require_decoded_size
 from utils.geometry import Size
 
 _IDX_UINT8 = 8  # type byte of the format
@@ -380,7 +380,7 @@ def read_idx(file: str | Path, *, max_decoded_mb: int | None = None) -> NDArray[
     path = Path(file)
     try:
         # Streamed: the header says how much follows, so that no more than that is ever unpacked.
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        with open_regular(path) as whole, gzip.open(whole) if path.suffix.lower() == ".gz" else whole as stream:
             head = stream.read(4)
             # Two zero bytes, type of the values, number of axes, their sizes as 32-bit big-endian numbers, values.
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _IDX_UINT8:

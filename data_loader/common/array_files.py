@@ -1,6 +1,7 @@
 """Arrays in `.npy` and `.npz` files: headers first, so that nothing is read that is damaged or too large."""
 
 import math
+import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from utils.errors import DataError
-from utils.files import require_decoded_size
+from utils.files import open_regular, require_decoded_size
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def read_arrays(path: str | Path, *, max_decoded_mb: int | None = None) -> dict[
 
 
 def _array_names(path: str | Path) -> list[str]:
-    with _damage_explained(path), zipfile.ZipFile(path) as archive:
+    with _damage_explained(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
@@ -100,11 +101,11 @@ def _open_array(path: str | Path, key: str | None) -> Iterator[tuple[BinaryIO, i
     """Open the file of an array; also yields its bytes. Errors of the block are raised as `DataError`, too."""
     with _damage_explained(path):
         if Path(path).suffix.lower() != ".npz":
-            with Path(path).open("rb") as file:
-                yield file, Path(path).stat().st_size
+            with open_regular(path) as file:
+                yield file, os.fstat(file.fileno()).st_size
             return
         # An `.npz` is a zip archive of `.npy` files; NumPy's reader would load a whole array for its header.
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if key is None and len(keys) == 1:
                 key = keys[0]

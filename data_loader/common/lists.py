@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from utils.errors import DataError, first_few, joined_faults
-from utils.files import IMAGE_MB, IMAGE_SUFFIXES, describe_left_out
+from utils.files import IMAGE_MB, IMAGE_SUFFIXES, describe_left_out, read_regular_text
 
 VALIDATION_NAMES = ("val", "valid", "validation")
 """Names of the folder for validation; any of them is found under each other's name."""
@@ -69,7 +69,7 @@ def read_entries(path: Path, noun: str, argument: str, entry: str) -> list[tuple
     try:
         if os.stat(path).st_size > IMAGE_MB * 2**20:
             raise ValueError(f"it is larger than {IMAGE_MB} MB, which no list is")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular_text(path).splitlines()
     except FileNotFoundError:
         raise DataError(f"The {noun} {path} does not exist. Correct {argument}.") from None
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from data_loader.convert.annotations import Annotated, Annotations, Shape
 from data_loader.convert.regions import Region, ellipse, expand, fill, rectangle, ring_of
 from data_loader.convert.texts import find_image
 from utils.errors import DataError
+from utils.files import open_regular
 from utils.geometry import Size
 
 _WITHOUT_AREA = frozenset({"polyline", "points", "skeleton", "cuboid", "tag"})
@@ -50,7 +51,8 @@ def read_cvat(path: Path, images: Path | None) -> Annotations:
 
 def _parse(path: Path) -> ElementTree.Element:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content:  # entities can unpack to any size
             raise ValueError("it declares entities, which no file of CVAT does")
         root = ElementTree.fromstring(content)

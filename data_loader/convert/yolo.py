@@ -9,7 +9,7 @@ import yaml
 from data_loader.convert.annotations import Annotated, Annotations, Shape
 from data_loader.convert.regions import Region, Ring, fill, ring_of
 from utils.errors import DataError
-from utils.files import IMAGE_SUFFIXES, files_below
+from utils.files import IMAGE_SUFFIXES, files_below, read_regular_text
 from utils.geometry import Size
 
 NAMES_FILE = "classes.txt"
@@ -61,7 +61,7 @@ def _names(folder: Path) -> tuple[list[str], Path]:
         return [line for line in lines if line], path
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(read_regular_text(path, "utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             first = (str(error).splitlines() or [""])[0]
             raise DataError(f"{path} cannot be read: {first}. Correct it.", place=str(path)) from None
@@ -81,7 +81,7 @@ def _read_labels(path: Path, names: list[str], found: Annotations, source: Path)
     """Return the objects of a file; lines that cannot be read become faults."""
     layers = []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular_text(path).splitlines()
     except (OSError, ValueError) as error:
         found.faults.append(DataError(f"{path} cannot be read: {error}. Export it again.", place=str(path)))
         return []

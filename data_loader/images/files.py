@@ -23,7 +23,7 @@ from data_loader.images.masks import (
     require_opaque_object,
 )
 from utils.errors import DataError
-from utils.files import IMAGE_SUFFIXES, require_decoded_size
+from utils.files import IMAGE_SUFFIXES, open_regular, require_decoded_size
 from utils.geometry import Size
 
 __all__ = ["DAMAGED_FILE_ERRORS", "IMAGE_SUFFIXES", "image_size", "mask_labels", "read_image", "read_mask"]
@@ -251,7 +251,7 @@ def image_size(path: str | Path, *, upright: bool, max_decoded_mb: int | None = 
         DataError: The file is missing, no image, or too large.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
             quick = quick_header(head)
             if quick is None or (upright and quick.has_exif):
@@ -308,7 +308,7 @@ def _require_size(header: QuickHeader, path: str | Path, *, max_decoded_mb: int 
 def _read_bytes(path: str | Path, max_decoded_mb: int | None, channels: int | None) -> tuple[bytes, QuickHeader]:
     """Return the content of an image file that is whole, as far as it shows, and not too large, and its header."""
     try:
-        with open(path, "rb") as file:  # cv2.imread cannot open every path on every system
+        with open_regular(path) as file:  # cv2.imread cannot open every path on every system
             size = os.fstat(file.fileno()).st_size
             require_decoded_size(path, "an image", size, max_decoded_mb, of_many=False)
             data = file.read()

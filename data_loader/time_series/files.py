@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from data_loader.common.array_files import read_arrays
 from data_loader.common.class_labels import in_order
 from data_loader.common.lists import several_lines
 from utils.errors import DataError, joined_faults
-from utils.files import is_hidden, require_decoded_size
+from utils.files import is_hidden, open_regular, require_decoded_size
 
 Values = NDArray[np.float32]
 SUFFIXES = (".ts", ".npz")
@@ -213,7 +214,7 @@ def _read_ts(path: Path, max_decoded_mb: int | None) -> SeriesFile:
     stated: dict[str, list[str]] = {}  # lines of the header: keys in lower case, and the words after them
     series, labels, rows = [], [], []
     faults: list[DataError] = []
-    with path.open(encoding="utf-8-sig") as file:
+    with TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
         for number, text in enumerate(file, start=1):
             if header is not None:
                 if text.strip() and not text.startswith(("#", "%")):

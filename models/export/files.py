@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.export.tracing import Side, Traced, as_function, quiet, sides_of
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
+from utils.files import open_regular
 
 KEY = "espalier"  # of the metadata of an ONNX file; with .json after it the name of the extra file in a .pt2
 FORMAT_VERSION = 1
@@ -210,7 +211,8 @@ def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, di
         ConfigError: onnxruntime is missing.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}). Name a file that export.py wrote."

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from search.comparison.groups import RunGroup
 from search.comparison.runs import ComparedRun, StoredTest
+from utils.files import open_regular
 from utils.runs.stored_tests import IMAGE, PREDICTION, TRUTH, stored_file
 
 MOST_RUNS = 24  # predictions of a sample
@@ -223,7 +224,8 @@ def _read(test: StoredTest, key: str, kind: str) -> NDArray[Any] | None:
 
     path: Path = stored_file(test.folder, test.split, key, kind)
     try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
+        with open_regular(path) as file:
+            content = np.frombuffer(file.read(), np.uint8)
         image: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
     except (OSError, cv2.error):
         return None

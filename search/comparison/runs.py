@@ -5,12 +5,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from search.results.record import Objective
 from utils.errors import SearchError
-from utils.files import read_json_object
+from utils.files import open_regular, read_json_object
 from utils.runs.stored_tests import FORMAT, stored_results
 
 CONFIG, ENVIRONMENT, RESULT, METRICS, LOG = "config.json", "environment.json", "result.json", "metrics.csv", "info.log"
@@ -174,7 +175,7 @@ def read_reports(path: Path) -> list[dict[str, float]]:
         SearchError: It is damaged.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
             return [
                 {name: float(value) for name, value in row.items() if value not in ("", None)}
                 for row in csv.DictReader(file)

@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 from search.results.record import StudyRecord
+from utils.files import open_regular
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _MOST_BYTES = 400_000  # of all copies, before their encoding as text
@@ -43,7 +44,9 @@ def _thumbnail(path: Path, most_bytes: int) -> bytes | None:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             return None
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)  # with its alpha
+        with open_regular(path) as file:
+            data = np.frombuffer(file.read(), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # with its alpha
         if image is None:
             return None
         if image.dtype == np.uint16:

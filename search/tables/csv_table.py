@@ -29,6 +29,7 @@ from search.tables.columns import (
 )
 from search.tables.table import ResultTable
 from utils.errors import ConfigError, DataError
+from utils.files import read_regular_text
 
 _DIVERGED = {"nan", "inf", "-inf", "+inf", "infinity", "-infinity"}
 _NEVER_TRAINED = ("refused", "duplicate")  # statuses in an export
@@ -85,7 +86,7 @@ def read_csv_table(path: Path, columns: TableColumns, marked: Sequence[str]) -> 
 
 def _read_sheet(path: Path) -> _Sheet:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8 ({error.reason}). Save the table as CSV in UTF-8.") from error
     except OSError as error:

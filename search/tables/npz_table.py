@@ -26,6 +26,7 @@ from search.tables.columns import (
 from search.tables.csv_table import split_setting
 from search.tables.table import Floats, ResultTable
 from utils.errors import ConfigError, DataError
+from utils.files import open_regular
 
 Arrays = dict[str, NDArray[Any]]
 # zipfile and NumPy raise them at whichever part is damaged.
@@ -73,7 +74,7 @@ def read_npz_table(path: Path, columns: TableColumns, marked: Sequence[str]) -> 
 
 def _read_arrays(path: Path) -> Arrays:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             file, arrays = np.load(stream, allow_pickle=False), {}
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: holds one array without a name. Save all arrays with np.savez.")

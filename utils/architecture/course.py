@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.files import open_regular
+
 CHECKPOINT_KEY = "architecture"
 
 
@@ -37,7 +39,7 @@ def entries_of_checkpoint(path: Path) -> list[dict[str, Any]]:
         path: A checkpoint file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as whole, zipfile.ZipFile(whole) as archive:
             (name,) = [each for each in archive.namelist() if each.endswith("/data.pkl")]
             with archive.open(name) as file:  # its end verifies the checksum of the archive
                 content = _PlainUnpickler(file).load()

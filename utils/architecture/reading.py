@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from utils.architecture.genotype import OPERATIONS, STRIDES, Genotype, cell_edges, input_names
 from utils.architecture.space import random_genotype
 from utils.errors import ConfigError
+from utils.files import read_regular_text
 
 RANDOM = "random:"
 _MOST_RANDOM = 100  # layers, and blocks, of a random genotype
@@ -192,7 +193,7 @@ def _read_json_file(path: Path, where: str) -> Genotype:
         return dict(pairs)
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
+        content = json.loads(read_regular_text(path), object_pairs_hook=without_repeats)
     except FileNotFoundError:
         raise ConfigError(f'{where}: there is no file "{path}". Name {_WAYS}, or write the genotype out.') from None
     except RecursionError:

@@ -13,6 +13,7 @@ from utils.architecture.cells.expansion import CellGrammar, Expansion, Floats
 from utils.architecture.cells.grammar import Grammar
 from utils.architecture.cells.nasbench201 import Nasbench201Blocks, Nasbench201Nodes
 from utils.errors import ConfigError, SearchError
+from utils.files import open_regular
 
 _GRAMMARS: Mapping[str, type[Any]] = {
     "blocks": Grammar,
@@ -40,7 +41,7 @@ def load_expansion(path: Path) -> Expansion:
         SearchError: The file is missing or damaged.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
             grammar = read_grammar(json.loads(str(file["grammar"])))
             expansion = Expansion(grammar, [str(each) for each in file["parents"]], file["places"])
             expansion.codes([0, -1] if len(expansion) else None)  # the places are in ascending order
@@ -57,7 +58,7 @@ def load_predictions(path: Path) -> dict[str, Floats]:
         SearchError: It is missing or damaged.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
             return {name: np.asarray(file[name], dtype=float) for name in file.files}
     except _OF_DAMAGED_FILES as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
