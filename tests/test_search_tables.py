@@ -103,7 +103,7 @@ def test_a_mean_holds_the_last_value_of_a_repeat_that_ended_early():
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_training_that_failed_fails_in_the_table_too(epochs):
     def training(place, epochs, has_failed=False):
-        curve = {epoch: 0.5 for epoch in range(1, epochs + 1)}
+        curve = dict.fromkeys(range(1, epochs + 1), 0.5)
         return Training(place, {"lr": place}, {"val_loss": curve}, has_failed=has_failed)
 
     table = assemble([training("a", 2), training("b", epochs, has_failed=True)], "x.csv")
