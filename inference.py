@@ -158,6 +158,7 @@ def segment_source(
         is_shown=arguments.show or (source.is_live and output is None),
         may_be_empty=arguments.benchmark,
         originals=read_files(arguments, segmenter.config),
+        may_overwrite=arguments.overwrite,
     )
     timer = stage_timer(arguments, segmenter)
     with ExitStack() as open_files:
@@ -288,6 +289,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--output", type=Path, metavar="PATH", help="a file or a folder for the results; of a classifier a .csv"
+    )
+    options.add_argument(
+        "--overwrite", action="store_true", help="replace images and videos that are not of an inference, too"
     )
     options.add_argument("--mode", choices=["mask", "overlay", "cutout", "background"], help="default: overlay")
     options.add_argument(

@@ -31,6 +31,7 @@ from search.joining.command import join_parser
 from search.study.journal import JOURNAL
 from utils.errors import ConfigError
 from utils.writing import outputs
+from utils.writing.mark import marked
 from utils.writing.outputs import (
     CANDIDATES,
     EXPORTED,
@@ -80,7 +81,7 @@ NO_OUTPUTS = {
     *("--test-run", "--verbose", "folder", "--candidate", "--epoch", "num_samples", "values", "candidate"),
     *("--study", "--lead", "--patience", "--claim", "--metric", "--predict", "--update"),
     *("source", "--unlabelled", "--crowd", "--list-models", "--photos", "--splits", "--passers-by"),
-    *("--train", "--valid", "--processes"),
+    *("--train", "--valid", "--processes", "--overwrite"),
 }
 # These are a number, a file that is read, and a folder that is new or empty.
 NO_OUTPUTS_OF = {
@@ -238,7 +239,7 @@ def test_images_of_a_test_replace_those_of_a_test(tmp_path):
 def test_the_working_folder_as_data_leaves_room_for_results(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
-    (tmp_path / "out/a.png").write_bytes(b"\x89PNG")
+    (tmp_path / "out/a.png").write_bytes(marked(b"\x89PNG"))
     require_output(Path("a.png"), "--output", IMAGE, Originals([tmp_path]))
     with pytest.raises(ConfigError, match="which this command reads"):
         require_output(Path("a.png"), "--output", IMAGE, Originals([tmp_path, Path("a.png")]))

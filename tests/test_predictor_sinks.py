@@ -43,6 +43,32 @@ def test_images_of_every_kind_come_back_as_they_were(tmp_path):
     assert (read_image(files[3], in_channels=4) == alpha).all()
 
 
+@pytest.mark.parametrize("suffix", sorted(outputs.COLOR_SUFFIXES))
+def test_only_images_of_an_inference_are_replaced(tmp_path, suffix):
+    source = open_source(str(save(tmp_path / f"in/a{suffix}")), read_image)
+    drawn = save(tmp_path / f"masks/a{suffix}")
+    content = drawn.read_bytes()
+    with pytest.raises(ConfigError, match=r"not an image or a video of inference\.py.* or say --overwrite"):
+        open_sinks(source, make_renderer("overlay"), drawn.parent)
+    assert drawn.read_bytes() == content
+    for is_first in (True, False):
+        (sink,) = open_sinks(source, make_renderer("overlay"), drawn.parent, may_overwrite=is_first)
+        sink.write(Frame(source.names[0], NOTHING), grey(90))
+        assert sink.written == [drawn]
+        assert np.abs(cv2.imread(str(drawn)).astype(int) - 90).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".wmv"])
+def test_only_videos_of_an_inference_are_replaced(tmp_path, suffix):
+    drawn = save_video(tmp_path / "v.avi").rename(tmp_path / f"v{suffix}")
+    with pytest.raises(ConfigError, match=r"not an image or a video of inference\.py.* or say --overwrite"):
+        open_sinks(Camera(0), make_renderer("overlay"), drawn)
+    for is_first in (True, False):
+        (sink,) = open_sinks(Camera(0), make_renderer("overlay"), drawn, may_overwrite=is_first)
+        write_all(sink, [grey(90)] * 4)
+        assert len(list(Video(drawn))) == 4
+
+
 def test_a_folder_that_cannot_be_made_is_named_before_any_work(tmp_path):
     (tmp_path / "file").touch()
     source = open_source(str(save(tmp_path / "a.png")), read_image)

@@ -10,7 +10,7 @@ from rich.console import Console
 from search.cli.live import LiveTable, seconds_left
 from search.cli.live import Terminal as SearchTerminal
 from search.cli.snapshot import RungCount, RunningCandidate, Snapshot, one_line, render
-from search.results.record import RungRecord, Tally, parse_constraints, parse_objectives
+from search.results.record import Objective, RungRecord, Tally, parse_constraints, parse_objectives
 from search.samplers.base import PredictedValue
 
 SNAPSHOT = Snapshot(
@@ -37,7 +37,7 @@ def test_what_went_wrong_is_said_in_words():
     }
     state = SimpleNamespace(
         candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=0, seconds=0.0,
-        objectives=[SimpleNamespace(name="val_miou", sign=1)], max_epochs=3,
+        objectives=[Objective("val_miou", 1)], max_epochs=3,
     )  # fmt: skip
     snapshot = SearchTerminal("people", 6).snapshot(state)
     assert snapshot.troubles == "1 failed, 2 out of memory, 1 refused, 1 drawn before"
@@ -60,7 +60,7 @@ def test_no_failed_candidate_and_no_nan_is_the_best(sign, best):
         }
         state = SimpleNamespace(
             candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=5, seconds=1.0,
-            objectives=[SimpleNamespace(name="val_miou", sign=sign)], max_epochs=3,
+            objectives=[Objective("val_miou", sign)], max_epochs=3,
         )  # fmt: skip
         return SearchTerminal("people", 7).snapshot(state)
 
@@ -82,11 +82,28 @@ def test_a_candidate_that_counts_for_nothing_leads_nowhere(sign):
     rungs = [RungRecord(0, 3, {**values, 4: float("nan")}, [])]
     state = SimpleNamespace(
         candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=12, seconds=1.0,
-        objectives=[SimpleNamespace(name="val_miou", sign=sign)], max_epochs=9,
+        objectives=[Objective("val_miou", sign)], max_epochs=9,
     )  # fmt: skip
     snapshot = SearchTerminal("people", 4, lambda: rungs).snapshot(state)
     assert snapshot.best == (2, values[2])
     assert (snapshot.rungs[0].reached, snapshot.rungs[0].best) == (5, values[2])
+
+
+def test_the_table_shows_the_first_objective_that_is_a_result():
+    rows = {0: (-100.0, 0.4), 1: (-200.0, 0.7)}
+    candidates = {
+        number: SimpleNamespace(
+            record=SimpleNamespace(status="stopped", reports=[{}], epochs=3, inherited=0, origin=""),
+            tally=SimpleNamespace(values=values),
+        )
+        for number, values in rows.items()
+    }
+    state = SimpleNamespace(
+        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=6, seconds=1.0,
+        objectives=parse_objectives(["min params", "max val_miou"]), max_epochs=3,
+    )  # fmt: skip
+    snapshot = SearchTerminal("people", 2).snapshot(state)
+    assert (snapshot.objective, snapshot.best) == ("val_miou", (1, 0.7))
 
 
 def test_a_best_one_that_violates_constraints_is_said_to():

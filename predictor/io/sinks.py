@@ -26,7 +26,8 @@ from predictor.io.video_sink import VideoFileSink
 from predictor.rendering import MaskRenderer, Renderer
 from utils.drawing import Image
 from utils.errors import ConfigError, DataError
-from utils.writing.outputs import IMAGE, Originals, require_output
+from utils.writing.mark import marked
+from utils.writing.outputs import ANY_IMAGE, IMAGE, Originals, require_output
 
 COLOR_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 LOSSLESS_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
@@ -67,7 +68,7 @@ class ImageFileSink(Sink):
                 is_encoded, data = cv2.imencode(path.suffix, result, options)
                 if not is_encoded:
                     raise OSError(f"OpenCV cannot encode {path.suffix}")
-                partial.write_bytes(data.tobytes())
+                partial.write_bytes(marked(data.tobytes()))
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -229,6 +230,7 @@ def open_sinks(
     is_shown: bool = False,
     may_be_empty: bool = False,
     originals: Sequence[Path] = (),
+    may_overwrite: bool = False,
 ) -> list[Sink]:
     """Open every sink that the options ask for.
 
@@ -239,6 +241,7 @@ def open_sinks(
         is_shown: Open a window; without a display there is a warning and no window.
         may_be_empty: Allow no sink at all, to measure the speed.
         originals: Files and folders of data, in addition to those of the source, that must not be overwritten.
+        may_overwrite: Replace images and videos that no inference has written, too; never those that are read.
 
     Raises:
         ConfigError: The output cannot hold such results, would replace something else, or there is no sink.
@@ -246,8 +249,9 @@ def open_sinks(
     """
     sinks: list[Sink] = []
     if output is not None:
+        kind = ANY_IMAGE if may_overwrite else IMAGE
         require = partial(
-            require_output, option="--output", kind=IMAGE, originals=Originals([*source.files, *originals])
+            require_output, option="--output", kind=kind, originals=Originals([*source.files, *originals])
         )
         if isinstance(source, Photos) and output.resolve() == source.root.resolve() and len(source.files) > 1:
             raise DataError(f"--output {output} is the source itself. Name another folder.")

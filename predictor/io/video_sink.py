@@ -10,6 +10,7 @@ from predictor.io.video import Video
 from predictor.io.video_writer import DEFAULT_ENCODERS, ENCODERS, VideoWriter
 from utils.drawing import Image, resize_to
 from utils.errors import DataError
+from utils.writing.mark import ensure_mark
 
 LAST_RESORT = ".mp4"
 
@@ -111,6 +112,7 @@ class VideoFileSink(Sink):
         try:
             writer.close()
             Video(self.part)  # not every full disk is reported
+            ensure_mark(self.part)
         except (OSError, av.FFmpegError, DataError) as error:
             self.part.unlink(missing_ok=True)
             raise self._not_written(getattr(error, "strerror", None)) from None

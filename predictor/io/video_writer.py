@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.io.sound import SoundTrack, open_original
 from utils.drawing import Image
+from utils.writing.mark import MARK
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -68,6 +69,7 @@ class VideoWriter:
         with ExitStack() as files:
             flags = {"movflags": "+faststart"} if suffix in (".mp4", ".mov", ".m4v") else {}
             self._output: OutputContainer = files.enter_context(av.open(str(path), "w", container_options=flags))
+            self._output.metadata["comment"] = MARK
             self._stream: Any = self._output.add_stream(encoder[0], rate=self._rate, options=encoder[1])
             context: Any = self._stream.codec_context
             context.height, context.width, context.pix_fmt = *size, "yuv420p"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from utils.errors import ConfigError, SearchError
 from utils.files import writing_problem
+from utils.writing.mark import has_mark
 
 _SQLITE = b"SQLite format 3\0"
 _JOURNAL, _CONFIG = "journal.sqlite", "config.json"
@@ -35,12 +36,14 @@ class OutputKind:
         suffixes: The usual one first.
         is_one: Returns whether an existing file is of this kind and may be replaced.
         is_of_study: The file describes a whole study: it may be directly in the folder of one, in none of its folders.
+        unless: An option of the same command by which other files of this kind are replaced, too.
     """
 
     name: str
     suffixes: tuple[str, ...]
     is_one: Callable[[Path], bool]
     is_of_study: bool = False
+    unless: str = ""
 
 
 def _head(path: Path) -> bytes:
@@ -128,7 +131,8 @@ EXPORTED = {
     ".onnx": OutputKind("a network that export.py wrote", (".onnx",), _is_exported_onnx),
     ".pt2": OutputKind("a network that export.py wrote", (".pt2",), _is_exported_program),
 }
-IMAGE = OutputKind("an image or a video", (".png",), _is_no_database_or_archive)
+IMAGE = OutputKind("an image or a video of inference.py", (".png",), has_mark, unless="--overwrite")
+ANY_IMAGE = OutputKind("an image or a video", (".png",), _is_no_database_or_archive)
 _DATABASE = OutputKind(
     "a storage of Optuna",
     (".db", ".sqlite", ".sqlite3"),
@@ -193,9 +197,10 @@ def require_output(path: Path, option: str, kind: OutputKind, originals: Origina
             "Name another file or folder."
         )
     if target.stat().st_size and not _is_one(kind, target):
+        others = f", or say {kind.unless}" if kind.unless else ""
         raise ConfigError(
             f"{option} {path}: would write over a file that is not {kind.name}. Only such a file is replaced. Name "
-            f"another file, e.g. {_unused(target, kind.suffixes[0])}."
+            f"another file, e.g. {_unused(target, kind.suffixes[0])}{others}."
         )
 
 
@@ -213,7 +218,7 @@ def require_image_folder(folder: Path, option: str, originals: Originals | None 
     matrix = folder / "confusion.png"
     earlier = sorted(folder.glob("worst-*.png")) if folder.is_dir() else []
     for path in (matrix, *earlier):
-        require_output(path, option, IMAGE, originals)
+        require_output(path, option, ANY_IMAGE, originals)
     if earlier and not matrix.is_file():
         raise ConfigError(
             f"{option} {folder}: holds {earlier[0].name}, which is not of a test, since there is no {matrix.name}. It "
