@@ -13,7 +13,6 @@ from typing import Any
 
 import config as configuration
 from config import cli
-from config.checking.splits import loader_section
 from search.cli.compare import COMPARE, compare_parser, run_compare
 from search.cli.control import CONTROLS, control_parser, run_control
 from search.cli.listing import best_text
@@ -192,14 +191,13 @@ def run_comparison(arguments: argparse.Namespace) -> None:
         EspalierError: Anything that the user can repair.
     """
 
-    def predict(folder: Path) -> None:
-        """Evaluate a run; torch is loaded only for this."""
+    def predict(folder: Path, split: str) -> None:
+        """Evaluate a run on a split; torch is loaded only for this."""
         from test import evaluate_checkpoint, for_evaluation
         from trainer.checkpoints.resume import find_checkpoint
 
         path, content = find_checkpoint(str(folder), None)
         config = for_evaluation(content.get("config"), None)
-        split = arguments.split or ("test" if loader_section(config, "test") else "valid")
         evaluate_checkpoint(path, {**content, "config": config}, split, devices=arguments.devices)
 
     configuration.load_plugins(arguments.plugin)

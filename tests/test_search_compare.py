@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from search.__main__ import main
+from search.cli.compare import compare_parser, run_compare
 from search.comparison.groups import choose_metric, compared_config, group_runs
 from search.comparison.notes import notes_of
 from search.comparison.pictures import sample_pictures, score_rows
@@ -118,7 +119,7 @@ def test_runs_that_differ_only_in_their_seed_are_one_group(pair):
     assert first.deviation == pytest.approx(0.02 / 2**0.5)
     difference = second.minus(first)
     assert dict(difference.values) == pytest.approx({0: 0.1, 1: 0.06})
-    assert difference.interval() == pytest.approx((0.06, 0.1))
+    assert difference.interval() == pytest.approx((0.08 - 12.706205 * 0.02, 0.08 + 12.706205 * 0.02))
 
 
 def test_what_changes_no_result_is_no_difference():
@@ -148,7 +149,7 @@ def test_scores_are_compared_sample_by_sample(pair):
     assert rows[0].difference is None
     last = rows[-1]  # 0.5 and 0.7 instead of 0.4 and 0.8
     assert (last.mean, last.difference) == pytest.approx((0.6, 0.0))
-    assert last.interval == pytest.approx((-0.196, 0.196))  # 1.96 * 0.1414 / sqrt(2)
+    assert last.interval == pytest.approx((-1.2706205, 1.2706205))  # of Student's t, times 0.1414 / sqrt(2)
     assert (last.better, last.pairs) == (0.5, 2)
 
 
@@ -183,18 +184,50 @@ def test_notes_say_what_limits_the_comparison(tmp_path):
     other = make_run(tmp_path / "c", 0.6, 1, lr=0.2, is_finished=False)
     file = stored_results(other, "test")
     file.write_text(file.read_text().replace('"digest": "abc"', '"digest": "other"'))
-    notes = "\n".join(notes_of(group_runs(read_all(tmp_path)), "test"))
+    notes = notes_in(tmp_path)
     assert "1 of 3 trainings are not finished" in notes
     assert f"python test.py --resume '{tmp_path / 'a run'}'" in notes
     assert "The test data of people: lr 0.2 are other samples or classes than those of people: lr 0.1" in notes
-    assert "No config was trained with several seeds" in notes
+    assert "No config has results of several seeds" in notes
+
+
+def notes_in(folder, split="test", metric="test_miou"):
+    return "\n".join(notes_of(group_runs(read_all(folder)), split, Objective(metric, 1)))
+
+
+def test_a_seed_without_a_result_is_no_seed_of_its_config(tmp_path):
+    make_run(tmp_path / "a0", 0.5, 0)
+    make_run(tmp_path / "a1", 0.5, 1)
+    make_run(tmp_path / "b0", 0.6, 0, lr=0.1)
+    make_run(tmp_path / "b1", 0.6, 1, lr=0.1, is_tested=False, is_finished=False, epochs=0)
+    notes = notes_in(tmp_path)
+    assert "test_miou of people: lr 0.01 and of people: lr 0.1 are known of other seeds" in notes
+    make_run(tmp_path / "b2", 0.6, 1, lr=0.1)
+    assert "known of other seeds" not in notes_in(tmp_path)
+
+
+def held_out(folder, digest):
+    """Store a test on the validation data, whose samples have this hash."""
+    file, other = (stored_results(folder, split) for split in ("test", "valid"))
+    other.parent.mkdir(parents=True)
+    other.write_text(file.read_text().replace('"digest": "abc"', f'"digest": "{digest}"'))
+
+
+def test_samples_that_follow_from_the_seed_are_no_other_data(tmp_path):
+    for name, lr in (("a", 0.01), ("b", 0.1)):
+        for seed in (0, 1):
+            held_out(make_run(tmp_path / f"{name}{seed}", 0.5, seed, lr=lr), f"of seed {seed}")
+    assert "other samples" not in notes_in(tmp_path, "valid")
+    held_out(make_run(tmp_path / "c", 0.5, 1, lr=0.2), "else")
+    expected = "The valid data of people: lr 0.2 are other samples or classes than those of people: lr 0.01: their"
+    assert expected in notes_in(tmp_path, "valid")
 
 
 def test_the_page_and_the_csv_are_written(pair, tmp_path, capsys):
     page, table = tmp_path / "compare.html", tmp_path / "runs.csv"
     assert main(["compare", str(pair), "--output", str(page), "--csv", str(table)]) == 0
     shown = capsys.readouterr().out
-    assert "people: lr 0.1   0.5900 ± 0.0141 (2 seeds)  +0.0800 (+0.0600 to +0.1000)" in shown
+    assert "people: lr 0.1   0.5900 ± 0.0141 (2 seeds)  +0.0800 (-0.1741 to +0.3341)" in shown
     text = page.read_text(encoding="utf-8")
     assert re.findall(r'<section id="(\w+)"', text) == CHAPTERS
     assert not re.search(r'(src|href)="(?!data:|#)', text)
@@ -202,11 +235,14 @@ def test_the_page_and_the_csv_are_written(pair, tmp_path, capsys):
     titles = [found[name]["x"]["title"] for name in sorted(found) if name.startswith("column")]
     assert titles == ["labelled megapixels", "lr"]  # the others are equal
     items = found["column0"]["layers"][0]["items"]
-    assert items == [[0, [1.5, 1.5], [0.5, 0.52]], [0, [1.5], [0.51]]]
+    half = 12.706205 * 0.01
+    assert items == [[0, [1.5, 1.5], pytest.approx([0.51 - half, 0.51 + half], abs=1e-3)], [0, [1.5], [0.51]]]
     assert [layer["name"] for layer in found["curves0"]["layers"]] == ["people: lr 0.01", "people: lr 0.1"]
     rows = read_csv(table)
     assert [row["config.optimizer.args.lr"] for row in rows] == ["0.01", "0.01", "0.1", "0.1"]
     assert rows[0]["test_miou"] == "0.5"
+    results = [name for name in rows[0] if name.startswith(("test_", "val_"))]
+    assert (results[0], results[-1]) == ("test_miou", "val_iou_person")
     assert rows[0]["labelled_megapixels"] == "1.5"
     assert len(read_csv(tmp_path / "runs_reports.csv")) == 8
 
@@ -239,7 +275,7 @@ def test_a_grid_study_has_a_run_for_each_seed_of_a_condition():
         study.candidates.append(
             CandidateRecord(
                 index, seed, drawn, "completed", reports=[row], objectives={"val_miou": value}, best_epoch=1,
-                test={"test_miou": value - 0.1}, facts={"params": 10.0},
+                test={"test_miou": value - 0.1}, facts={"params": 10.0, "labelled_megapixels": 1.5},
             )
         )  # fmt: skip
     groups = group_runs(runs_of_study(study, study.name))
@@ -247,10 +283,14 @@ def test_a_grid_study_has_a_run_for_each_seed_of_a_condition():
     assert dict(groups[1].spread("test_miou").minus(groups[0].spread("test_miou")).values) == pytest.approx(
         {0: 0.2, 1: 0.3}
     )
-    assert groups[0].runs[0].facts == {"params": 10.0, "seconds": 2.0, "epochs": 1}
-    study.candidates[3].status = "failed"
+    assert groups[0].runs[0].facts == {"params": 10.0, "labelled_megapixels": 1.5, "seconds": 2.0, "epochs": 1}
+    study.candidates[3].status, study.candidates[3].reason = "failed", "the loss is not finite"
     last = runs_of_study(study, study.name)[3]
-    assert (last.results, last.is_finished) == ({}, False)
+    assert (last.results, last.is_finished, last.failure) == ({}, False, "the loss is not finite")
+    notes = "\n".join(notes_of(group_runs(runs_of_study(study, study.name)), "test", Objective("test_miou", 1)))
+    assert "1 of 4 trainings failed: wide, seed 1." in notes
+    assert "not finished" not in notes
+    assert "test_miou of plain and of wide are known of other seeds" in notes
 
 
 def test_a_seed_of_which_a_fold_is_missing_has_no_result():
@@ -270,6 +310,8 @@ def test_a_seed_of_which_a_fold_is_missing_has_no_result():
         {"val_miou": pytest.approx(0.55)}, True, 4.0,
     )  # fmt: skip
     assert (broken.results, broken.is_finished) == ({}, False)
+    (note,) = (each for each in notes_of(group_runs([whole]), "test", Objective("val_miou", 1)) if "folds" in each)
+    assert note.startswith("Trained in folds: plain. Results and training time are of all folds; curves, predictions")
 
 
 def test_another_study_has_the_retrainings_of_its_winner():
@@ -287,3 +329,33 @@ def test_missing_predictions_are_made_only_if_that_is_asked_for(tmp_path, capsys
     assert capsys.readouterr().err == ""
     assert main([*arguments, "--predict"]) == 0  # it has no checkpoint, which hinders no other run
     assert re.search(r"Not predicted: .*x: .*there is no such file", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("stored", "options", "expected"),
+    [
+        (["test"], [], {"b": "test"}),
+        (["valid"], [], {"b": "valid"}),
+        (["valid"], ["--split", "test"], {"a": "test", "b": "test"}),
+        ([], [], {"a": "valid", "b": "valid"}),  # these configs have no test data
+    ],
+)
+def test_predictions_are_made_of_the_data_that_are_shown(tmp_path, stored, options, expected):
+    for name, lr in (("a", 0.01), ("b", 0.1)):
+        folder = make_run(tmp_path / "runs" / name, 0.5, lr=lr)
+        held_out(folder, "abc")
+        for split in ("test", "valid"):
+            if split not in stored or name == "b":
+                stored_results(folder, split).unlink()
+    made = {}
+
+    def predict(folder, split):
+        made[folder.name] = split
+
+    page = tmp_path / "out.html"
+    arguments = [str(tmp_path / "runs"), "--output", str(page), *options]
+    run_compare(compare_parser().parse_args(arguments), predict)
+    assert f"Add --predict --split {expected['b']}, or run" in page.read_text(encoding="utf-8")
+    assert made == {}
+    run_compare(compare_parser().parse_args([*arguments, "--predict"]), predict)
+    assert made == expected

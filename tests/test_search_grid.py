@@ -7,6 +7,7 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from config import load_config
@@ -16,9 +17,10 @@ from search.cli.listing import best_text
 from search.cli.test_run import shrunk
 from search.executors.processes import Processes
 from search.report import write_report
-from search.results.grid import RESAMPLES, Spread, best_condition, grid_sections, grid_winner, spreads
+from search.results.grid import best_condition, grid_sections, grid_winner, spreads
 from search.results.leaderboard import winner_of
 from search.results.record import CandidateRecord, Objective, parse_objectives
+from search.results.spread import Spread, student_interval
 from search.study.folders import create_study_folder, differences
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import build_study_parts, num_samples_of, with_num_samples
@@ -262,19 +264,35 @@ def test_means_deviations_and_paired_differences_are_those_of_the_hand():
     # Differences 0.1, 0.05, 0.15.
     assert second[3:8] == pytest.approx([0.7, statistics.stdev(values["b"]), 0.1, 0.05, 3])
     low, high = second[8:]
-    assert (low, high) == pytest.approx((0.05, 0.15))  # one sample of 27 is three times the smallest
+    half = 4.302653 * 0.05 / math.sqrt(3)  # the quantile of Student's t with two degrees of freedom
+    assert (low, high) == pytest.approx((0.1 - half, 0.1 + half))
 
 
-def test_the_interval_is_that_of_resampled_seeds():
-    spread = Spread({0: 0.0, 1: 1.0})
-    # Means of two of two: 0, 0.5 and 1 with a quarter, a half and a quarter.
-    assert spread.interval() == (0.0, 1.0)
-    assert spread.interval() == spread.interval()
-    assert Spread({0: 0.3, 1: 0.3, 2: 0.3}).interval() == pytest.approx((0.3, 0.3))
-    many = Spread({seed: math.sin(seed) for seed in range(200)})
-    low, high = many.interval()
-    error = 1.96 * many.deviation / math.sqrt(200)
-    assert (low, high) == pytest.approx((many.mean - error, many.mean + error), abs=0.1 * error)
+@pytest.mark.parametrize(("count", "quantile"), [(2, 12.706205), (3, 4.302653), (5, 2.776445), (8, 2.364624)])
+def test_the_interval_of_a_mean_is_students_t(count, quantile):
+    values = [math.sin(seed) for seed in range(count)]
+    half = quantile * statistics.stdev(values) / math.sqrt(count)
+    mean = statistics.fmean(values)
+    assert Spread(dict(enumerate(values))).interval() == pytest.approx((mean - half, mean + half))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+def test_an_interval_holds_the_mean_as_often_as_it_says(count):
+    samples = np.random.default_rng(count).normal(size=(1500, count))
+    covered = [low < 0 < high for low, high in map(student_interval, samples.tolist())]
+    assert statistics.fmean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("values", [[], [0.3], [0.3, 0.3], [0.7 - 0.6, 0.8 - 0.7], [0.0, 1e-17], [0.0, 0.0, 0.0]])
+def test_equal_values_have_no_interval_without_width(values):
+    assert student_interval(values) is None
+
+
+def test_equal_differences_are_no_certainty():
+    runs = [run_of(name, seed, value + 0.1 * seed) for name, value in (("a", 0.5), ("b", 0.6)) for seed in (0, 1)]
+    section = grid_sections(runs, ["a", "b"], MIOU)[0]
+    assert section["table"][2][5:] == [pytest.approx(0.1), pytest.approx(0, abs=1e-12), 2, None, None]
+    assert "equal values have none" in section["text"]
 
 
 def test_with_one_seed_there_is_no_interval_and_it_is_said():
@@ -282,7 +300,7 @@ def test_with_one_seed_there_is_no_interval_and_it_is_said():
     assert section["table"][2][4:] == [None, pytest.approx(0.2), None, 1, None, None]
     assert "One seed: there is no deviation and no interval" in section["text"]
     several = [run_of("a", seed, 0.5) for seed in range(2)]
-    assert f"{RESAMPLES:,} bootstrap samples" in grid_sections(several, ["a"], MIOU)[0]["text"]
+    assert "Intervals are Student's t" in grid_sections(several, ["a"], MIOU)[0]["text"]
 
 
 def test_only_equal_seeds_are_paired():
@@ -340,7 +358,7 @@ def test_results_are_printed_exported_and_reported(tmp_path):
     write_report(record, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "Conditions, validation data" in page
-    assert "bootstrap samples of the seeds" in page
+    assert "Intervals are Student" in page
 
 
 def test_a_condition_with_a_strategy_of_its_own_is_a_search():

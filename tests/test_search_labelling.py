@@ -1,12 +1,9 @@
 """The comparison of labellings in a grid study: which conditions are equal, and what is said of them."""
 
-import math
-
 import pytest
 
 from search.report.sections import section_figures
-from search.results.grid import Spread
-from search.results.labelling import labelling_sections, student_interval
+from search.results.labelling import labelling_sections
 from search.results.record import CandidateRecord, Objective
 
 MIOU, LOSS = Objective("val_miou", 1), Objective("val_loss", -1)
@@ -50,12 +47,6 @@ def section_of(table=TABLE, goal=MIOU, *, seeds=3, tested=True, configs=None):
     return section
 
 
-def test_the_interval_is_students_t_of_the_seeds():
-    low, high = student_interval(Spread({0: 0.03, 1: 0.04, 2: 0.02}))
-    assert (low, high) == pytest.approx((0.03 - 4.302653 * 0.01 / math.sqrt(3), 0.03 + 4.302653 * 0.01 / math.sqrt(3)))
-    assert student_interval(Spread({0: 0.03})) is None
-
-
 def test_the_sentence_answers_many_half_labelled_images_or_few_whole_ones():
     text = section_of()["text"]
     assert text.startswith(
@@ -70,6 +61,7 @@ def test_the_sentence_answers_many_half_labelled_images_or_few_whole_ones():
     ("half", "goal", "verdict"),
     [
         ((0.40, 0.36, 0.41), MIOU, "or"),
+        ((0.39, 0.40, 0.41), MIOU, "or"),
         ((0.27, 0.28, 0.28), MIOU, "are worse than"),
         ((0.27, 0.28, 0.28), LOSS, "are better than"),
         ((0.47, 0.48, 0.48), LOSS, "are worse than"),
@@ -85,6 +77,11 @@ def test_one_seed_has_no_interval_and_validation_stands_in_for_a_missing_test():
     section = section_of(seeds=1, tested=False)
     assert "it is open whether 184 images" in section["text"]
     assert "val_miou 0.2000 and 0.1850, difference +0.0150 (one seed has no interval)" in section["text"]
+
+
+def test_seeds_of_equal_differences_have_no_interval():
+    text = section_of({**TABLE, "2n, halves": (184, 0.5, (0.39, 0.40, 0.41))})["text"]
+    assert "difference +0.0200 (equal with 3 seeds, which has no interval)" in text
 
 
 def test_conditions_that_differ_in_more_than_labels_are_not_compared():

@@ -9,17 +9,18 @@ from pathlib import Path
 from config import cli
 from search.cli.study_commands import read_study
 from search.comparison.groups import RunGroup, choose_metric, group_runs
+from search.comparison.pictures import shown_split
 from search.comparison.runs import CONFIG, SPLITS, ComparedRun, is_run_folder, read_run
 from search.comparison.studies import runs_of_study, study_names
-from search.results.record import StudyRecord
+from search.results.record import Objective, StudyRecord
 from search.study.folders import find_studies
 from utils.errors import EspalierError, SearchError
 from utils.writing.outputs import PAGE, RUNS, require_output, writing
 from utils.writing.text import visible, write_out
 
 COMPARE = "compare"
-Predict = Callable[[Path], None]
-"""Evaluates the run in a folder, and stores the records of that in the folder."""
+Predict = Callable[[Path, str], None]
+"""Evaluates the run in a folder on a split, and stores the records of that in the folder."""
 
 
 def compare_parser() -> argparse.ArgumentParser:
@@ -40,7 +41,9 @@ def compare_parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--predict", action="store_true", help="evaluate the runs that have no stored predictions, as test.py does"
     )
-    made.add_argument("--split", choices=SPLITS, help="with --predict: the data; by default test data, if there is any")
+    made.add_argument(
+        "--split", choices=SPLITS, help="data of the predictions; by default that of which more runs have some"
+    )
     cli.add_run_arguments(made)
     return made
 
@@ -64,16 +67,17 @@ def run_compare(arguments: argparse.Namespace, predict: Predict) -> None:
     for path in () if arguments.csv is None else (arguments.csv, reports_path(arguments.csv)):
         require_output(path, "--csv", RUNS)
     runs, studies = collect_runs(arguments.folder, arguments.plugin)
+    split = arguments.split or shown_split(group_runs(runs))
     if arguments.predict:
-        runs = [_with_predictions(run, predict, arguments.split) for run in runs]
+        runs = [_with_predictions(run, predict, split) for run in runs]
     groups = group_runs(runs)
-    choose_metric(groups, arguments.metric)  # raises before anything is written
+    goal = choose_metric(groups, arguments.metric)  # raises before anything is written
     with writing(arguments.output, "--output"):
-        write_comparison(runs, studies, arguments.output, metric=arguments.metric, images=arguments.images)
-    write_out(f"{comparison_text(groups, arguments.metric)}\nPage:  {arguments.output}\n")
+        write_comparison(runs, studies, arguments.output, metric=arguments.metric, images=arguments.images, split=split)
+    write_out(f"{comparison_text(groups, goal)}\nPage:  {arguments.output}\n")
     if arguments.csv is not None:
         with writing(arguments.csv, "--csv"):
-            reports = export_runs(groups, arguments.csv)
+            reports = export_runs(groups, arguments.csv, goal)
         write_out(f"Written:  {arguments.csv}, a row per run, and {reports}, a row per epoch\n")
 
 
@@ -117,12 +121,12 @@ def _runs_below(parent: Path) -> list[tuple[Path, bool]]:
     return sorted([*((study, True) for study in studies), *((run, False) for run in alone)])
 
 
-def _with_predictions(run: ComparedRun, predict: Predict, split: str | None) -> ComparedRun:
-    """Return a run with the records of its test, which is done now if there are none."""
-    if run.folder is None or (split in run.tests if split else run.tests):
+def _with_predictions(run: ComparedRun, predict: Predict, split: str) -> ComparedRun:
+    """Return a run with the records of its test on a split, which is done now if there are none."""
+    if run.folder is None or split in run.tests:
         return run
     try:
-        predict(run.folder)
+        predict(run.folder, split)
     except EspalierError as error:
         sys.stderr.write(visible(f"Not predicted: {run.folder}: {' '.join(str(error).split())}\n"))
         return run
@@ -131,9 +135,8 @@ def _with_predictions(run: ComparedRun, predict: Predict, split: str | None) -> 
     return replace(run, tests=now.tests, results={**run.results, **tested}, facts={**now.facts, **run.facts})
 
 
-def comparison_text(groups: Sequence[RunGroup], metric: str | None) -> str:
+def comparison_text(groups: Sequence[RunGroup], goal: Objective) -> str:
     """Return a line per group: the mean of the metric, its deviation, and the difference from the first group."""
-    goal = choose_metric(groups, metric)
     first, width = groups[0].spread(goal.name), max(len(group.name) for group in groups)
     lines = [f"By {goal}:"]
     for group in groups:

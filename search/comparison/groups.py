@@ -10,9 +10,9 @@ from typing import Any
 
 from config.markers import is_marker
 from search.comparison.runs import ComparedRun
-from search.results.grid import Spread
 from search.results.importance import short_names
 from search.results.record import Objective
+from search.results.spread import Spread
 from utils.errors import ConfigError
 
 FACT_COLUMNS = ("labelled_megapixels", "params", "flops", "seconds", "epochs")
@@ -156,11 +156,11 @@ def class_columns(groups: Sequence[RunGroup], prefix: str) -> list[tuple[str, st
 
 
 def shown_results(groups: Sequence[RunGroup], metric: Objective) -> list[str]:
-    """Return the results of whole data sets that a table shows: the metric first, then tests before validation."""
+    """Return the results that a table shows: the metric first, then those of whole data sets, of its data first."""
     names = dict.fromkeys(name for group in groups for run in group.runs for name in run.results)
     plain = [name for name in names if not is_class_result(name) and name.startswith(_PREFIXES)]
     own = metric.name.partition("_")[0]
-    return sorted(plain, key=lambda name: (name != metric.name, name.partition("_")[0] != own))
+    return list(dict.fromkeys([metric.name, *sorted(plain, key=lambda name: name.partition("_")[0] != own)]))
 
 
 def choose_metric(groups: Sequence[RunGroup], asked: str | None) -> Objective:

@@ -1,60 +1,98 @@
-"""Notes on the limits of a comparison: runs that are not tested, not finished, or tested on other data."""
+"""Notes on the limits of a comparison: missing results and predictions, other test data, other seeds, folds."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from search.comparison.groups import RunGroup
+from search.comparison.runs import ComparedRun
+from search.results.record import Objective
 
 _MOST_COMMANDS = 4
+_MOST_NAMES = 8
 
 
-def notes_of(groups: Sequence[RunGroup], split: str) -> list[str]:
+def notes_of(groups: Sequence[RunGroup], split: str, metric: Objective) -> list[str]:
     """Return sentences on the limits of a comparison, with the repair if there is one.
 
     Args:
         groups: The groups of runs.
         split: Whose predictions are shown.
+        metric: By which the groups are compared.
     """
     runs = [run for group in groups for run in group.runs]
     notes = []
-    unfinished = [run for run in runs if not run.is_finished]
+    unfinished = [run for run in runs if not run.is_finished and not run.failure]
     if unfinished:
         notes.append(f"{len(unfinished)} of {len(runs)} trainings are not finished: their results are those so far.")
+    failed = [f"{group.name}, seed {run.seed}" for group in groups for run in group.runs if run.failure]
+    if failed:
+        notes.append(f"{len(failed)} of {len(runs)} trainings failed: {_some(failed, '; ')}.")
+    notes += _without_predictions(runs, split)
+    notes += _other_data(groups, split)
+    notes += _uneven_seeds(groups, metric)
+    if any(run.folds > 1 for run in runs):
+        names = list(dict.fromkeys(group.name for group in groups for run in group.runs if run.folds > 1))
+        notes.append(
+            f"Trained in folds: {_some(names)}. Results and training time are of all folds; curves, predictions, scores"
+            " of samples, epochs and labelled megapixels are those of the first fold."
+        )
+    return notes
+
+
+def _without_predictions(runs: Sequence[ComparedRun], split: str) -> Iterable[str]:
+    """Yield a sentence if runs have no stored predictions of a split, with the commands that make them."""
     missing = [run for run in runs if split not in run.tests and run.folder is not None]
     if missing:
         option = "" if split == "test" else f" --split {split}"
         commands = [f"python test.py --resume {shlex.quote(str(run.folder))}{option}" for run in missing]
         more = f" and {len(commands) - _MOST_COMMANDS} more" if len(commands) > _MOST_COMMANDS else ""
-        notes.append(
-            f"{len(missing)} of {len(runs)} runs have no stored predictions of the {split} data. Add --predict, or "
-            f"run: {'; '.join(commands[:_MOST_COMMANDS])}{more}."
+        yield (
+            f"{len(missing)} of {len(runs)} runs have no stored predictions of the {split} data. Add --predict --split "
+            f"{split}, or run: {'; '.join(commands[:_MOST_COMMANDS])}{more}."
         )
-    notes += _other_data(groups, split)
-    uneven = [
-        group.name for group in groups if {run.seed for run in group.runs} != {run.seed for run in groups[0].runs}
-    ]
-    if uneven and any(len(group.runs) > 1 for group in groups):
-        notes.append(
-            f"Not trained with the seeds of {groups[0].name}: {', '.join(uneven)}. Differences are of the seeds that "
-            "both have; means are of all."
-        )
-    if all(len({run.seed for run in group.runs}) < 2 for group in groups):
-        notes.append("No config was trained with several seeds: a difference may be chance.")
-    return notes
 
 
-def _other_data(groups: Sequence[RunGroup], split: str) -> list[str]:
-    """Return a sentence if the runs were not all tested on the same samples and classes."""
-    known: dict[str, list[str]] = {}
+def _other_data(groups: Sequence[RunGroup], split: str) -> Iterable[str]:
+    """Yield a sentence for each group that others were not tested like, on its samples and classes.
+
+    Held-out samples may follow from the seed, the same in all configs. So samples are compared with those of a group
+    with equal seeds; with those of the first group only if there is none.
+    """
+    tested: dict[str, dict[int, Mapping[str, Any]]] = {}
     for group in groups:
         for run in group.runs:
             if split in run.tests:
-                content = run.tests[split].content
-                known.setdefault(f"{content.get('data')} {content.get('classes')}", []).append(group.name)
-    if len(known) < 2:
-        return []
-    others = list(dict.fromkeys(name for names in list(known.values())[1:] for name in names))
-    return [
-        f"The {split} data of {', '.join(others)} are other samples or classes than those of "
-        f"{next(iter(known.values()))[0]}: their results do not compare."
-    ]
+                tested.setdefault(group.name, {})[run.seed] = run.tests[split].content
+    names, others = list(tested), dict[str, list[str]]()
+    for place, name in enumerate(names[1:], start=1):
+        ours = tested[name]
+        reference = next((each for each in names[:place] if tested[each].keys() & ours.keys()), names[0])
+        theirs = tested[reference]
+        pairs = [(ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()]
+        pairs = pairs or [(next(iter(ours.values())), next(iter(theirs.values())))]
+        if any(one.get(key) != other.get(key) for one, other in pairs for key in ("data", "classes")):
+            others.setdefault(reference, []).append(name)
+    for reference, found in others.items():
+        yield (
+            f"The {split} data of {_some(found)} are other samples or classes than those of {reference}: their results "
+            "do not compare."
+        )
+
+
+def _uneven_seeds(groups: Sequence[RunGroup], metric: Objective) -> Iterable[str]:
+    """Yield sentences if groups have results of other seeds than the first one, or all of one seed."""
+    seeds = [set(group.spread(metric.name).values) for group in groups]
+    uneven = [group.name for group, each in zip(groups, seeds, strict=True) if each != seeds[0]]
+    if uneven:
+        yield (
+            f"{metric.name} of {groups[0].name} and of {_some(uneven)} are known of other seeds. Differences are of"
+            " the seeds that both have; means are of all."
+        )
+    if all(len(each) < 2 for each in seeds):
+        yield "No config has results of several seeds: a difference may be chance."
+
+
+def _some(names: Sequence[str], separator: str = ", ") -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{separator.join(names[:_MOST_NAMES])}{more}"

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from config.checking.splits import loader_section
 from search.comparison.groups import RunGroup
-from search.comparison.runs import ComparedRun, StoredTest
+from search.comparison.runs import SPLITS, ComparedRun, StoredTest
+from search.results.spread import student_interval
 from utils.files import open_regular
 from utils.runs.stored_tests import IMAGE, PREDICTION, TRUTH, stored_file
 
@@ -22,7 +24,6 @@ _SIDES = (240, 160, 110, 80)  # longest side of an image in pixels, tried in tur
 _LOSSLESS = 101  # a quality of WebP in OpenCV
 _QUALITY = 70
 _WRONG = (235, 60, 60)
-_STANDARD_ERRORS = 1.96  # of a normal distribution, on each side of an interval of 95 %
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ScoreRow:
         count: Samples with a score.
         mean: Of the scores.
         difference: Mean difference from the first run, over the samples that both have; None for that run itself.
-        interval: Of this mean: 1.96 standard errors on each side; None with fewer than two samples.
+        interval: Of this mean, see `student_interval`.
         better: Share of these samples of which the score is higher.
         pairs: Their number.
     """
@@ -103,9 +104,14 @@ def tested_runs(groups: Sequence[RunGroup], split: str) -> list[tuple[str, int, 
 
 
 def shown_split(groups: Sequence[RunGroup]) -> str:
-    """Return the split of which more runs have records; of as many, the test data."""
-    counts = {split: len(tested_runs(groups, split)) for split in ("test", "valid")}
-    return max(counts, key=lambda split: counts[split])
+    """Return the split of which more runs have records; of as many, the test data.
+
+    If no run has records, it is the test data, unless no run has any.
+    """
+    counts = {split: len(tested_runs(groups, split)) for split in SPLITS}
+    if not any(counts.values()) and not any(loader_section(run.config, "test") for each in groups for run in each.runs):
+        return "valid"
+    return max(SPLITS, key=lambda split: counts[split])
 
 
 def score_rows(groups: Sequence[RunGroup], split: str) -> list[ScoreRow]:
@@ -117,16 +123,13 @@ def score_rows(groups: Sequence[RunGroup], split: str) -> list[ScoreRow]:
         if not scores:
             continue
         mean = math.fsum(scores.values()) / len(scores)
-        differences = np.array([scores[key] - first[key] for key in scores.keys() & first.keys()])
-        if not first or not len(differences):
+        differences = [score - first[key] for key, score in scores.items() if key in first]
+        if not differences:
             rows.append(ScoreRow(label, number, len(scores), mean))
             first = first or scores
             continue
-        middle, interval = float(differences.mean()), None
-        if len(differences) > 1:
-            error = _STANDARD_ERRORS * float(differences.std(ddof=1)) / math.sqrt(len(differences))
-            interval = middle - error, middle + error
-        better = float((differences > 0).mean())
+        middle, interval = math.fsum(differences) / len(differences), student_interval(differences)
+        better = sum(each > 0 for each in differences) / len(differences)
         rows.append(ScoreRow(label, number, len(scores), mean, middle, interval, better, len(differences)))
     return rows
 

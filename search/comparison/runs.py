@@ -71,7 +71,10 @@ class ComparedRun:
         results: `val_` results at the best epoch, and `test_` results.
         facts: `labelled_megapixels`, `params`, `flops`, `seconds` (of the training) and `epochs`, if they are known.
         tests: Records of its tests by split.
-        is_finished: Whether the training has ended.
+        is_finished: Whether the training has ended, other than by a failure.
+        failure: Why the training of a candidate failed; empty if it did not.
+        folds: Folds of the data, each with a network of its own: `results` and `seconds` are of all of them, everything
+            else of the first; 1 without folds.
     """
 
     name: str
@@ -86,6 +89,8 @@ class ComparedRun:
     facts: dict[str, float] = field(default_factory=dict)
     tests: dict[str, StoredTest] = field(default_factory=dict)
     is_finished: bool = True
+    failure: str = ""
+    folds: int = 1
 
 
 def is_run_folder(folder: Path) -> bool:

@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from search.comparison.groups import FACT_COLUMNS
 from search.comparison.runs import CONFIG, ComparedRun, damaged_record, is_run_folder, read_run
 from search.results.grid import conditions_of, is_grid, spreads
 from search.results.leaderboard import winner_of
 from search.results.record import CandidateRecord, Objective, RetrainedRecord, StudyRecord, parse_objectives
 from utils.files import read_json_object
+
+_FAILED = ("failed", "out_of_memory", "refused")
 
 
 def study_names(studies: Sequence[StudyRecord]) -> list[str]:
@@ -54,6 +57,7 @@ def _grid_runs(study: StudyRecord) -> list[ComparedRun]:
     for candidate in study.candidates:
         place = dict(candidate.drawn)
         groups.setdefault((place["condition"], place["seed"]), []).append(candidate)
+    num_folds = max((dict(each.drawn).get("fold", 0) + 1 for each in study.candidates), default=1)
     order = {name: number for number, name in enumerate(conditions_of(study))}
     runs = []
     for (condition, seed), folds in sorted(groups.items(), key=lambda item: (order[item[0][0]], item[0][1])):
@@ -65,7 +69,7 @@ def _grid_runs(study: StudyRecord) -> list[ComparedRun]:
         }
         run = _run_of(study, folds[0], goal)
         seconds = math.fsum(each.seconds for each in folds)
-        classes = {name: value for name, value in run.results.items() if name not in results and len(folds) == 1}
+        classes = {name: value for name, value in run.results.items() if name not in results and num_folds == 1}
         runs.append(
             replace(
                 run,
@@ -74,6 +78,8 @@ def _grid_runs(study: StudyRecord) -> list[ComparedRun]:
                 results={**classes, **results} if results else {},
                 facts=run.facts | ({"seconds": seconds} if seconds else {}),
                 is_finished=all(each.status == "completed" for each in folds),
+                failure=next((each.reason or each.status for each in folds if each.status in _FAILED), ""),
+                folds=max(len(folds), num_folds),
             )
         )
     return runs
@@ -113,7 +119,7 @@ def _run_of(study: StudyRecord, record: CandidateRecord | RetrainedRecord, goal:
     row = _best_row(record, reports, goal)
     results = {**run.results, **{name: value for name, value in row.items() if name.startswith("val_")}, **record.test}
     facts: dict[str, float] = dict(getattr(record, "facts", {}))
-    facts = {name: value for name, value in facts.items() if name in ("params", "flops")} | run.facts
+    facts = {name: value for name, value in facts.items() if name in FACT_COLUMNS} | run.facts
     facts |= {"seconds": record.seconds} if record.seconds else {}
     return replace(
         run,

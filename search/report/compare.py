@@ -28,10 +28,11 @@ from search.report.run_figures import (
     column_figures,
     curve_figures,
 )
-from search.results.grid import CONFIDENCE, DIFFERENCE_COLUMNS, difference_rows
+from search.results.grid import DIFFERENCE_COLUMNS, difference_rows
 from search.results.leaderboard import ledger
 from search.results.progress import Improvement, best_so_far
 from search.results.record import Objective, StudyRecord, parse_objectives
+from search.results.spread import CONFIDENCE, INTERVAL_RULE
 from search.results.summaries import retrained_summaries
 
 _MOST_DIFFERENCES = 200
@@ -44,6 +45,7 @@ def write_comparison(
     *,
     metric: str | None = None,
     images: int = 6,
+    split: str | None = None,
 ) -> None:
     """Write a page that compares runs, and the studies that they are of.
 
@@ -53,6 +55,7 @@ def write_comparison(
         path: The HTML file to create or replace; its folder exists.
         metric: A result such as `miou`; None: that which chose the best epochs.
         images: Maximum number of samples with predictions.
+        split: `test` or `valid`: data of these samples; None: see `shown_split`.
 
     Raises:
         ConfigError: No run has this metric.
@@ -62,7 +65,7 @@ def write_comparison(
     groups = group_runs(runs)
     between = _studies_part(studies) if len(studies) > 1 else {}
     goal = choose_metric(groups, metric) if groups or not between else between["goal"]
-    split = shown_split(groups)
+    split = split or shown_split(groups)
     pictures = sample_pictures(groups, split, images)
     prefix = "test_" if class_columns(groups, "test_") else "val_"
     figures = column_figures(groups, goal) | curve_figures(groups, goal)
@@ -88,11 +91,12 @@ def write_comparison(
         classes_left_out=max(0, len(class_columns(groups, prefix)) - MOST_CLASSES),
         class_data="test" if prefix == "test_" else "validation",
         confidence=CONFIDENCE,
+        interval_rule=INTERVAL_RULE,
         pictures=pictures,
         scores=score_rows(groups, split),
         split=split,
         left_out=max(0, len(tested_runs(groups, split)) - MOST_RUNS),
-        notes=notes_of(groups, split),
+        notes=notes_of(groups, split, goal),
         color_of=color_of,
         studies=studies,
         between=between,

@@ -105,7 +105,7 @@ def class_figure(groups: Sequence[RunGroup], prefix: str) -> Figure | None:
 def column_figures(groups: Sequence[RunGroup], metric: Objective) -> dict[str, Figure]:
     """Return the metric against each column that differs: facts first, then values of the configs.
 
-    A group is a point at its means, with the bootstrap interval of the metric's mean over its seeds.
+    A group is a point at its means, with the interval of the metric's mean over its seeds.
     """
     columns: list[tuple[str, list[Any]]] = [
         (FACT_TITLES[name], [group.fact(name) for group in groups]) for name in FACT_COLUMNS

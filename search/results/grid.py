@@ -2,63 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from search.results.record import CandidateRecord, Objective, StudyRecord, parse_objectives
+from search.results.spread import CONFIDENCE, INTERVAL_RULE, Spread
 
-CONFIDENCE = 0.95
-RESAMPLES = 9_999
-_BOOTSTRAP_SEED = 0  # so that a study has the same intervals whenever they are computed
 _NAMES = {"val_": "validation", "test_": "test"}
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The mean of a result over seeds.
-
-    Attributes:
-        values: By seed, ascending; finite.
-    """
-
-    values: Mapping[int, float]
-
-    @property
-    def mean(self) -> float:
-        """The mean; NaN without a value."""
-        return math.fsum(self.values.values()) / len(self.values) if self.values else math.nan
-
-    @property
-    def deviation(self) -> float | None:
-        """That of a sample (n - 1); None for fewer than two values."""
-        return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else None
-
-    def minus(self, other: "Spread") -> "Spread":
-        """Return the differences of the seeds that both have."""
-        return Spread({seed: value - other.values[seed] for seed, value in self.values.items() if seed in other.values})
-
-    def interval(self) -> tuple[float, float] | None:
-        """Return a bootstrap interval of the mean: percentiles of the means of resampled seeds.
-
-        Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3. Seeds are resampled whole, with all
-        of their folds: those share their training data and are not independent.
-
-        Returns:
-            The limits; None for fewer than two seeds, of which there is nothing to resample.
-        """
-        return None if len(self.values) < 2 else _interval(tuple(self.values.values()))
-
-
-@lru_cache(maxsize=4096)  # a study that runs is shown again and again
-def _interval(values: tuple[float, ...]) -> tuple[float, float]:
-    """Return the limits as `scipy.stats.bootstrap` does, which takes a second to load."""
-    chosen = np.random.default_rng(_BOOTSTRAP_SEED).integers(0, len(values), (RESAMPLES, len(values)))
-    means = np.array(values)[chosen].mean(axis=-1)
-    low, high = np.percentile(means, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return float(low), float(high)
 
 
 def is_grid(study: StudyRecord) -> bool:
@@ -252,10 +201,7 @@ def _text(prefix: str, candidates: Sequence[CandidateRecord], goal: Objective) -
     if num_seeds < 2:
         sentences.append("One seed: there is no deviation and no interval, and a difference may be chance.")
     else:
-        sentences.append(
-            f"Intervals of the mean difference are percentiles of {RESAMPLES:,} bootstrap samples of the seeds"
-            f" (seeded with {_BOOTSTRAP_SEED}); with few seeds they are too narrow."
-        )
+        sentences.append(INTERVAL_RULE)
     return " ".join(sentences)
 
 

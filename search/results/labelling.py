@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.results.grid import CONFIDENCE, Spread, spreads
+from search.results.grid import spreads
 from search.results.record import CandidateRecord, Objective
+from search.results.spread import CONFIDENCE, INTERVAL_RULE, Spread
 
 IMAGES, MEGAPIXELS = "labelled_images", "labelled_megapixels"
 """Facts of a candidate that hides labels, or counts them with a density of 1."""
@@ -104,21 +105,6 @@ def equal_labellings(found: Sequence[Labelling]) -> list[tuple[Labelling, Labell
     ]
 
 
-def student_interval(spread: Spread) -> tuple[float, float] | None:
-    """Return the interval of a mean by Student's t, which is wide enough for few seeds if their results are normal.
-
-    Returns:
-        The limits; None for fewer than two seeds.
-    """
-    count = len(spread.values)
-    if spread.deviation is None:
-        return None
-    from scipy.stats import t  # loads for a second: only a study with several seeds needs it
-
-    half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * spread.deviation / math.sqrt(count)
-    return spread.mean - half, spread.mean + half
-
-
 def answer(sparse: Labelling, dense: Labelling, result: str, sign: int) -> str:
     """Return which of two equal labellings is better, with the interval of the difference, as a sentence.
 
@@ -131,10 +117,12 @@ def answer(sparse: Labelling, dense: Labelling, result: str, sign: int) -> str:
     difference = sparse.spread.minus(dense.spread)
     if not difference.values:
         return f'No seed has results of both "{sparse.condition}" and "{dense.condition}" yet.'
-    interval = student_interval(difference)
+    interval, count = difference.interval(), len(difference.values)
     certain, is_decided = "one seed has no interval", False
+    if count > 1:
+        certain = f"equal with {count} seeds, which has no interval"
     if interval is not None:
-        certain = f"{CONFIDENCE:.0%} from {interval[0]:+.4f} to {interval[1]:+.4f}, {len(difference.values)} seeds"
+        certain = f"{CONFIDENCE:.0%} from {interval[0]:+.4f} to {interval[1]:+.4f}, {count} seeds"
         is_decided = interval[0] > 0 or interval[1] < 0
     many, few = (f'{each.text} ("{each.condition}")' for each in (sparse, dense))
     verdict = f"it is open whether {many} or {few} are better"
@@ -167,8 +155,7 @@ def labelling_sections(
     text = " ".join(
         [
             *(sentences or ["No two conditions have the same number of labelled pixels and are equal in all else."]),
-            f"Equal labelling: within {LARGEST_RATIO - 1:.0%}. Intervals are Student's t of the seeds; differences are",
-            "of equal seeds.",
+            f"Equal labelling: within {LARGEST_RATIO - 1:.0%}. Differences are of equal seeds. {INTERVAL_RULE}",
         ]
     )
     head = ["condition", "images", "density", "pattern", "labelled megapixels", result, "deviation", "seeds"]
@@ -210,6 +197,6 @@ def _plot(found: Sequence[Labelling], result: str) -> dict[str, Any]:
 def _bars(members: Iterable[Labelling]) -> Iterable[list[Any]]:
     """Yield the interval of each mean as a link without a candidate."""
     for each in members:
-        interval = student_interval(each.spread)
+        interval = each.spread.interval()
         if interval is not None:
             yield [None, [each.megapixels] * 2, list(interval)]

@@ -32,8 +32,10 @@ def make_run(
     facts=None,
     scores=(0.4, 0.8),
     pictures=None,
+    metric="miou",
+    epochs=2,
 ):
-    """Write a run whose second epoch is the best one.
+    """Write a run whose last epoch is the best one.
 
     Args:
         folder: The run folder.
@@ -46,23 +48,32 @@ def make_run(
         facts: More for `result.json`.
         scores: Of the samples of the test.
         pictures: Image, truth and prediction of each sample by its key; by default of `KEYS`.
+        metric: Name of the result by which the best epoch is chosen.
+        epochs: Epochs that were trained; 0: it was killed in the first one.
     """
     folder = Path(folder)
     folder.mkdir(parents=True)
     config = {**copy.deepcopy(CONFIG), "name": name, "seed": seed}
     config["optimizer"]["args"]["lr"] = lr
+    config["trainer"]["monitor"] = f"max val_{metric}"
     complete = copy.deepcopy(config)
     complete["train_loader"]["args"]["class_counts"] = [seed + 1, 2]  # learned from the data
     (folder / "config.json").write_text(json.dumps(complete))
     (folder / "environment.json").write_text(json.dumps({"asked": config}))
     rows = [
-        {"epoch": epoch, "loss": 1.0 / epoch, "val_miou": miou + 0.1 - 0.05 * (2 - epoch), "val_iou_person": miou}
-        for epoch in (1, 2)
+        {
+            "epoch": epoch,
+            "loss": 1.0 / epoch,
+            f"val_{metric}": miou + 0.1 - 0.05 * (epochs - epoch),
+            "val_iou_person": miou,
+        }
+        for epoch in range(1, epochs + 1)
     ]
-    with open(folder / "metrics.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    if rows:
+        with open(folder / "metrics.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
     lines = [
         f"2026-01-01 00:00:0{row['epoch']},000 INFO    logger.callbacks: Epoch {row['epoch']}/2  loss 0.5  "
         "val_miou 0.5 (best)  2.5 s, 88.8 samples/s, data 19%\n"
@@ -70,20 +81,21 @@ def make_run(
     ]
     (folder / "info.log").write_text("".join(lines))
     if is_finished:
-        result = {"monitor": "max val_miou", "best": rows[1], "epochs": 2, **(facts or {})}
+        result = {"monitor": f"max val_{metric}", "best": rows[-1], "epochs": epochs, **(facts or {})}
         (folder / "result.json").write_text(json.dumps(result))
     if is_tested:
-        _store_test(folder, miou, scores, pictures or dict.fromkeys(KEYS, _small_pictures()))
+        _store_test(folder, {metric: miou}, scores, pictures or dict.fromkeys(KEYS, _small_pictures()))
     return folder
 
 
-def _store_test(folder, miou, scores, pictures):
+def _store_test(folder, metrics, scores, pictures):
+    (miou,) = metrics.values()
     stored_folder(folder, "test").mkdir(parents=True)
     classes = {"background": {"iou": miou + 0.05}, "person": {"iou": miou - 0.05}}
     shown = [{"key": key, "name": f"{key[0]}.jpg", "score": score} for key, score in zip(pictures, scores, strict=True)]
     content = {
         "format_version": 1, "checkpoint": "model_best.pth", "epoch": 2, "split": "test", "samples": len(scores),
-        "metrics": {"loss": 0.5, "miou": miou}, "per_class": classes, "problem": "segmentation",
+        "metrics": {"loss": 0.5, **metrics}, "per_class": classes, "problem": "segmentation",
         "classes": list(classes), "ignore_index": 255, "facts": {"params": 100, "flops": 2000, "input_size": [8, 6]},
         "data": {"samples": len(scores), "digest": "abc"},
         "scores": dict(zip(pictures, scores, strict=True)), "shown": shown,
