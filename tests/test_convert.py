@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import shutil
 
 import cv2
 import numpy as np
@@ -58,7 +60,7 @@ def test_a_polygon_has_the_pixels_whose_centres_it_encloses():
         fill(ring_of(values), (4, 6)) for values in ([0, 0, 3.2, 0, 2.2, 4, 0, 4], [3.2, 0, 9, 0, 9, 4, 2.2, 4])
     )
     both = np.zeros((4, 6), int)
-    for top, start, inside in (left, right):
+    for top, start, inside, _ in (left, right):
         both[top : top + inside.shape[0], start : start + inside.shape[1]] += inside
     assert (both == 1).all()  # no pixel twice, none left out
     assert left.inside.sum(axis=1).tolist() == [3, 3, 3, 2]
@@ -201,7 +203,8 @@ COCO_FAULTS = [
     ([{"category_id": 9, "segmentation": [box(1, 1, 3, 3)]}], {}, "annotation 0: its category_id 9 is no category"),
     ([{"category_id": 1, "bbox": [0, 0, 1, 1]}], {}, "annotation 0: it has no `segmentation`"),
     ([{"category_id": 1, "segmentation": [[1, 2, 3, 4]]}], {}, "4 coordinates are no outline"),
-    ([{"category_id": 1, "segmentation": [box(20, 20, 30, 30)]}], {}, "it covers no pixel of the image (8x8)"),
+    ([{"category_id": 1, "segmentation": [box(20, 20, 30, 30)]}], {}, "it lies outside the image (8x8)"),
+    ([{"category_id": 1, "segmentation": [box(8, 0, 9, 9), [9, 9, 9.1, 9, 9, 9.1]]}], {}, "it lies outside the image"),
     ([{"category_id": 1, "segmentation": {"counts": [5], "size": [8, 8]}}], {}, "with the sum 64"),
     ([{"category_id": 1, "segmentation": {"counts": [64], "size": [4, 16]}}], {}, "are of 16x4 pixels"),
     ([{"category_id": 1, "segmentation": [[10**400, 1, 2, 2, 3, 3]]}], {}, "its coordinates must be numbers"),
@@ -211,6 +214,10 @@ COCO_FAULTS = [
     ([SQUARE], {"images": [{"id": 8, "file_name": "a.png", "height": 8, "width": 8}]}, "is of image 7, which"),
     ([SQUARE], {"categories": [{"id": 1, "name": "cat"}] * 2}, "an id of its own"),
     ([], {"images": {}}, "images must be a list of objects"),
+    ([SQUARE], {"images": [{"id": 7, "file_name": "a.png", "height": 8, "width": 8}] * 2}, "is that of images[0]"),
+    ([SQUARE, SQUARE | {"id": 0}], {}, "annotations[1]: its id 0 is that of annotations[0]"),
+    ([SQUARE], {"categories": [{"id": 1, "name": "\ud800x"}]}, r"coco.json: the name '\ud800x' holds a control"),
+    ([SQUARE], {"categories": [{"id": 1, "name": "cat\nerror: forged"}]}, r"the name 'cat\nerror: forged' holds"),
 ]
 
 
@@ -270,3 +277,49 @@ def test_the_working_folder_may_be_the_output(tmp_path, monkeypatch):
 def test_no_two_images_share_a_mask(tmp_path):
     images = [tmp_path / name for name in ("x/a.jpg", "x/A.png", "x/b.jpg", "y/b.jpg")]
     assert mask_names(images) == ["x/a.jpg.png", "x/A.png.png", "x/b.png", "y/b.png"]
+
+
+def test_objects_that_cover_no_centre_of_a_pixel_are_left_out_and_named(tmp_path, capsys):
+    outlines = [[box(1, 1, 3, 3)], [box(5.6, 5.6, 5.9, 5.9)], [[0, 0, 0, 4, 0, 8]], {"counts": [64], "size": [8, 8]}]
+    source = coco(tmp_path, [{"category_id": 1, "segmentation": each} for each in outlines])
+    assert convert(source, "--output", tmp_path / "masks") == 0
+    assert mask_in(tmp_path / "masks", "a.png").sum() == 4
+    printed = capsys.readouterr().out
+    assert "Objects left out, since they cover the centre of no pixel: 3\n" in printed
+    assert f"  {source}, annotation 2\n" in printed
+
+
+def test_names_that_no_list_can_hold_are_refused(tmp_path, capsys):
+    def refused(source, *words):
+        assert convert(source, "--output", tmp_path / "masks", *words) != 0
+        assert not (tmp_path / "masks").exists()
+        return capsys.readouterr().err
+
+    evil = "cat\nerror: forged"
+    (tmp_path / "labelme").mkdir()
+    picture(tmp_path / "labelme/a.png")
+    shape = {"label": evil, "points": pairs_of(box(0, 0, 6, 6)), "shape_type": "polygon"}
+    (tmp_path / "labelme/a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": [shape]}))
+    assert r"a.json, shapes[0]: the name 'cat\nerror: forged' holds" in refused(tmp_path / "labelme")
+    source = yolo(tmp_path / "yolo", "0 0 0 1 0 1 1", names='names: ["a\\nb", c]')
+    assert r"data.yaml: the name 'a\nb' holds" in refused(source)
+    (tmp_path / "names.txt").write_text("a\x1b]0;b\x07\nb")
+    assert "holds a control character" in refused(source, "--classes", tmp_path / "names.txt")
+    (source / "data.yaml").write_text("names: [a, b]")
+    for name, shown in ((b"a\nb", r"images/train/a\nb.png' holds"), (b"\xe9", r"images/train/\udce9.png' holds")):
+        path = shutil.copy(source / "images/train/a.png", source / "images/train" / f"{os.fsdecode(name)}.png")
+        assert shown in refused(source)
+        path.unlink()
+    picture(tmp_path / " b.png")  # lists are read without the blank
+    images = [{"id": 7, "file_name": " b.png", "height": SIDE, "width": SIDE}]
+    assert " b.png: no list can hold this name" in refused(coco(tmp_path, [SQUARE], images=images))
+
+
+def test_files_next_to_those_of_yolo_do_not_make_it_another_format(tmp_path, capsys):
+    source = yolo(tmp_path / "yolo", "0 0 0 1 0 1 1")
+    (source / "notes.json").write_text('{"categories": [], "info": {}}')  # as Label Studio writes it
+    (source / "data.yaml").rename(source / "data.txt")
+    assert convert(source, "--output", tmp_path / "masks") == 3
+    assert "is neither of labelme (no .json in it has `shapes`) nor of YOLO" in capsys.readouterr().err
+    (source / "classes.txt").write_text("a\nb\n")
+    assert convert(source, "--output", tmp_path / "masks") == 0

@@ -8,15 +8,16 @@ import sys
 from pathlib import Path
 
 from config import cli
-from data_loader.convert.annotations import BACKGROUND, Annotations, class_names
+from data_loader.convert.annotations import BACKGROUND, Annotations, broken_names, class_names
 from data_loader.convert.coco import read_coco
 from data_loader.convert.cvat import read_cvat
 from data_loader.convert.labelme import read_labelme
+from data_loader.convert.texts import read_json
 from data_loader.convert.write import raise_faults, summary, write_masks
-from data_loader.convert.yolo import read_yolo
+from data_loader.convert.yolo import NAMES_FILE, names_classes, read_yolo
 from utils.errors import ConfigError, DataError
-from utils.files import files_below, read_json_object
-from utils.writing.text import visible, write_out
+from utils.files import files_below
+from utils.writing.text import is_one_line, visible, write_out
 
 
 def read_annotations(source: Path, images: Path | None = None, *, is_crowd_ignored: bool = True) -> Annotations:
@@ -33,12 +34,37 @@ def read_annotations(source: Path, images: Path | None = None, *, is_crowd_ignor
     if images is not None and not images.is_dir():
         raise DataError(f"--images {images} is no folder. Name the folder of the images.")
     if source.is_dir():
-        jsons = [path for path in files_below(source) if path.suffix.lower() == ".json"]
-        return read_labelme(jsons, images) if jsons else read_yolo(source)
+        found = _read_folder(source, images)
+    else:
+        found = _read_file(source, images, is_crowd_ignored=is_crowd_ignored)
+    found.faults += broken_names(found)
+    return found
+
+
+def _read_folder(source: Path, images: Path | None) -> Annotations:
+    jsons = [path for path in files_below(source) if path.suffix.lower() == ".json"]
+    unread: list[DataError] = []
+    for path in jsons:
+        try:
+            if "shapes" in read_json(path):
+                return read_labelme(jsons, images)
+        except DataError as error:
+            unread.append(error)
+    if names_classes(source) or not jsons:  # tools write other files next to those of YOLO, as notes.json
+        return read_yolo(source)
+    raise_faults(unread)
+    raise DataError(
+        f"{source} is neither of labelme (no .json in it has `shapes`) nor of YOLO (it has no {NAMES_FILE} or "
+        "data.yaml). Export it as one of these, or name the .json of COCO itself.",
+        place=str(source),
+    )
+
+
+def _read_file(source: Path, images: Path | None, *, is_crowd_ignored: bool) -> Annotations:
     if source.suffix.lower() == ".xml" and source.is_file():
         return read_cvat(source, images)
     if source.suffix.lower() == ".json" and source.is_file():
-        content = read_json_object(source, lambda reason: DataError(f"{reason}. Export it again.", place=str(source)))
+        content = read_json(source)
         if "shapes" in content:
             return read_labelme([source], images)
         if {"images", "annotations", "categories"} <= content.keys():
@@ -90,7 +116,7 @@ def read_names(path: Path | None) -> list[str] | None:
     """Return the names in a file, one a line; None without a file.
 
     Raises:
-        ConfigError: It cannot be read, or is empty.
+        ConfigError: It cannot be read, is empty, or a name holds a control character.
     """
     if path is None:
         return None
@@ -102,6 +128,9 @@ def read_names(path: Path | None) -> list[str] | None:
         ) from None
     if not names:
         raise ConfigError(f"--classes {path} is empty. Write one class a line.")
+    for name in names:
+        if not is_one_line(name):
+            raise ConfigError(f"--classes {path}: the name {name!a} holds a control character. Remove it.")
     return names
 
 

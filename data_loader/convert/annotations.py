@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from data_loader.convert.regions import Region
 from utils.errors import DataError
 from utils.geometry import Size
+from utils.writing.text import is_one_line
 
 BACKGROUND = "background"
 BACKGROUND_NAMES = frozenset({BACKGROUND, "_background_"})
@@ -68,12 +69,14 @@ class Annotations:
     Attributes:
         images: All annotated images.
         names: Classes that the format lists, in its order; empty if it lists none.
+        place: The file that lists them.
         faults: What cannot be read, each with its file.
         left_out: Number of objects without an area, by their kind.
     """
 
     images: list[Annotated] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    place: str = ""
     faults: list[DataError] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -126,6 +129,24 @@ def _suggestion(name: str, known: Collection[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def broken_names(found: Annotations) -> list[DataError]:
+    """Return an error for each class, label and image whose name cannot be a line of a text file."""
+    places = dict.fromkeys(found.names, found.place)
+    for image in found.images:
+        places.setdefault(str(image.image), image.place)
+        for layer in image.layers:
+            places.setdefault(layer.name, layer.place)
+    return [
+        DataError(
+            f"{place}: the name {name!a} holds a control character or half a character, which no list can hold. "
+            "Rename it.",
+            place=place,
+        )
+        for name, place in places.items()
+        if not is_one_line(name)
+    ]
+
+
 def ids_of_labels(names: Sequence[str]) -> dict[str, int]:
     """Return the id of each label: of the classes, of the background's names, and of the ignored label."""
     background = 0 if names[0] == BACKGROUND else IGNORED
@@ -136,39 +157,53 @@ def ids_of_labels(names: Sequence[str]) -> dict[str, int]:
     }
 
 
-def draw_mask(
-    annotated: Annotated, size: Size, ids: Mapping[str, int]
-) -> tuple[NDArray[np.uint8], int, list[DataError]]:
+class DrawnMask(NamedTuple):
+    """The mask of an image.
+
+    Attributes:
+        mask: (h, w) class ids.
+        contested: Number of pixels that two classes claim.
+        too_small: Places of the objects that cover the centre of no pixel.
+        faults: Objects that cannot be drawn.
+    """
+
+    mask: NDArray[np.uint8]
+    contested: int
+    too_small: list[str]
+    faults: list[DataError]
+
+
+def draw_mask(annotated: Annotated, size: Size, ids: Mapping[str, int]) -> DrawnMask:
     """Draw the mask of an image.
 
     Args:
         annotated: The image.
         size: Its height and width.
         ids: Of `ids_of_labels`; pixels without an object have that of the background.
-
-    Returns:
-        (h, w) class ids, the number of pixels that two classes claim, and a fault for each object that cannot be drawn.
     """
     drawn: list[tuple[Shape, Region]] = []
-    faults = []
+    too_small, faults = [], []
     for layer in annotated.layers:
         try:
             region = layer.draw(size)
-            if not region.inside.any():
-                raise ValueError(f"it covers no pixel of the image ({size[1]}x{size[0]})")
+            if region.is_outside:
+                raise ValueError(f"it lies outside the image ({size[1]}x{size[0]})")
         except (ValueError, OverflowError) as error:
             text = f"{layer.place} ({layer.name}) cannot be drawn: {error}. Correct or remove it in the labelling tool."
             faults.append(DataError(text, place=layer.place))
         else:
-            drawn.append((layer, region))
+            if region.inside.any():
+                drawn.append((layer, region))
+            else:
+                too_small.append(layer.place)
     drawn.sort(key=lambda each: (each[0].order, -each[1].area if annotated.smaller_on_top else 0))
     background = ids[BACKGROUND]
     mask = np.full(size, background, dtype=np.uint8)
     contested = np.zeros(size, dtype=bool)
-    for layer, (top, left, inside) in drawn:
+    for layer, (top, left, inside, _) in drawn:
         area = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
         label = ids[layer.name]
         if label not in (background, IGNORED):  # drawn on purpose, as holes are
             contested[area] |= inside & (mask[area] != background) & (mask[area] != label) & (mask[area] != IGNORED)
         mask[area][inside] = label
-    return mask, int(contested.sum()), faults
+    return DrawnMask(mask, int(contested.sum()), too_small, faults)

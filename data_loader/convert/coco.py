@@ -1,6 +1,6 @@
 """COCO's JSON of objects: polygons and run lengths."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def read_coco(content: Mapping[str, Any], path: Path, images: Path | None, *, is
     Raises:
         DataError: The file is no COCO file.
     """
-    found = Annotations()
+    found = Annotations(place=str(path))
     categories: dict[int, str] = {}
     for number, entry in enumerate(objects_of(content, "categories", path)):
         identity, name = entry.get("id"), entry.get("name")
@@ -36,6 +36,7 @@ def read_coco(content: Mapping[str, Any], path: Path, images: Path | None, *, is
             )
         categories[identity] = name
     found.names = [categories[identity] for identity in sorted(categories)]
+    found.faults += [*_repeated_ids(content, "annotations", path), *_repeated_ids(content, "images", path)]
     layers: dict[object, list[Shape]] = {}
     for number, entry in enumerate(objects_of(content, "annotations", path)):
         place = f"{path}, annotation {entry.get('id', f'[{number}]')}"
@@ -65,6 +66,19 @@ def read_coco(content: Mapping[str, Any], path: Path, images: Path | None, *, is
         text = f"{place} is of image {next(iter(layers))!r}, which `images` does not list. Add the image, or remove it."
         found.faults.append(DataError(text, place=place))
     return found
+
+
+def _repeated_ids(content: Mapping[str, Any], key: str, path: Path) -> Iterator[DataError]:
+    """Yield an error for each entry with the id of an earlier one: it is not known which of them is meant."""
+    first: dict[object, int] = {}
+    for number, entry in enumerate(objects_of(content, key, path)):
+        identity = entry.get("id")
+        if not isinstance(identity, int | str):
+            continue
+        if (earlier := first.setdefault(identity, number)) != number:
+            place = f"{path}, {key}[{number}]"
+            text = f"{place}: its id {identity!r} is that of {key}[{earlier}]. Give each an id of its own."
+            yield DataError(text, place=place)
 
 
 def _region(entry: Mapping[str, Any]) -> partial[Region]:

@@ -26,7 +26,7 @@ def read_cvat(path: Path, images: Path | None) -> Annotations:
         DataError: The file is no such XML.
     """
     root = _parse(path)
-    found = Annotations(names=[name.text or "" for name in root.iterfind("./meta//labels/label/name")])
+    found = Annotations(names=[name.text or "" for name in root.iterfind("./meta//labels/label/name")], place=str(path))
     if root.find("track") is not None:
         raise DataError(f'{path} holds tracks of a video. Export the task as "CVAT for images 1.1".', place=str(path))
     for number, entry in enumerate(root.iterfind("image")):

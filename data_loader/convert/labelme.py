@@ -14,9 +14,8 @@ from PIL import Image
 
 from data_loader.convert.annotations import Annotated, Annotations, Shape
 from data_loader.convert.regions import Region, ellipse, fill, rectangle, ring_of
-from data_loader.convert.texts import find_image, object_of, objects_of, text_of
+from data_loader.convert.texts import find_image, object_of, objects_of, read_json, text_of
 from utils.errors import DataError
-from utils.files import read_json_object
 
 _LINES = frozenset({"line", "linestrip", "point", "points"})
 
@@ -41,7 +40,7 @@ def read_labelme(files: list[Path], images: Path | None) -> Annotations:
 
 
 def _read_file(path: Path, images: Path | None, found: Annotations) -> Annotated:
-    content = read_json_object(path, lambda reason: DataError(f"{reason}. Save it again.", place=str(path)))
+    content = read_json(path)
     layers = []
     for number, shape in enumerate(objects_of(content, "shapes", path)):
         kind = shape.get("shape_type") or "polygon"

@@ -21,11 +21,13 @@ class Region(NamedTuple):
         top: Row of the first row of `inside` in the image.
         left: Column of the first column of `inside` in the image.
         inside: (h, w) bool.
+        is_outside: It has no pixel, because it lies outside the image and not because it is too small.
     """
 
     top: int
     left: int
     inside: NDArray[np.bool_]
+    is_outside: bool = False
 
     @property
     def area(self) -> int:
@@ -68,15 +70,24 @@ def fill(ring: Ring, size: Size) -> Region:
         crossed = np.arange(max(first, 0), min(last, rows))  # rows whose centre lies between the ends of the edge
         x = x0 + (crossed + top + 0.5 - y0) * (x1 - x0) / (y1 - y0)
         np.add.at(crossings, (crossed, np.clip(np.ceil(x - left - 0.5), 0, columns).astype(np.int64)), 1)
-    return Region(top, left, np.cumsum(crossings, axis=1)[:, :columns] % 2 == 1)
+    inside = np.cumsum(crossings, axis=1)[:, :columns] % 2 == 1
+    return Region(top, left, inside, is_outside=not (inside.any() or _touches(ring, size)))
+
+
+def _touches(ring: Ring, size: Size) -> bool:
+    """Return whether a ring without a pixel has corners in the image, or all of them on its edge."""
+    limits = (size[1], size[0])
+    is_in = ((ring > 0) & (ring < limits)).all(axis=1)
+    is_on = ((ring >= 0) & (ring <= limits)).all(axis=1)
+    return bool(is_in.any() or is_on.all())
 
 
 def union(regions: Sequence[Region], size: Size) -> Region:
     """Return the pixels that are in any of the regions."""
     inside = np.zeros(size, dtype=bool)
-    for top, left, part in regions:
+    for top, left, part, _ in regions:
         inside[top : top + part.shape[0], left : left + part.shape[1]] |= part
-    return Region(0, 0, inside)
+    return Region(0, 0, inside, is_outside=all(region.is_outside for region in regions))
 
 
 def unpack_counts(text: str) -> list[int]:

@@ -6,6 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import DataError
+from utils.files import read_json_object
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a file of annotations holds.
+
+    Raises:
+        DataError: It is damaged, or holds something else.
+    """
+    return read_json_object(path, lambda reason: DataError(f"{reason}. Export it again.", place=str(path)))
 
 
 def is_count(value: object) -> bool:

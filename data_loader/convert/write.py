@@ -14,10 +14,12 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
+from data_loader.common.lists import split_entry
 from data_loader.convert.annotations import IGNORED, Annotated, Annotations, draw_mask, ids_of_labels, unknown_labels
 from data_loader.images.files import image_size
 from utils.errors import DataError, first_few
 from utils.geometry import Size
+from utils.writing.text import in_one_line, is_one_line
 
 LONGEST_SIDE = 512  # of the size that is proposed, in pixels
 CLASSES_FILE = "classes.txt"
@@ -34,6 +36,7 @@ class Converted:
         sizes: Of the images.
         pixels: Number of pixels of each id.
         contested: Pixels that two classes claim.
+        too_small: Places of the objects that were left out, since they cover the centre of no pixel.
     """
 
     classes: Sequence[str]
@@ -41,6 +44,7 @@ class Converted:
     sizes: list[Size] = field(default_factory=list)
     pixels: Counter[int] = field(default_factory=Counter)
     contested: int = 0
+    too_small: list[str] = field(default_factory=list)
 
     def sections(self) -> dict[str, Any]:
         """Return the loaders of a config that trains on the masks."""
@@ -82,6 +86,8 @@ def write_masks(found: Annotations, classes: Sequence[str], output: Path) -> Con
     raise_faults([*found.faults, *unknown_labels(found.images, ids)])
     if not found.images:
         raise DataError("The annotations name no image. Export them again, with the images.")
+    if not is_one_line(str(output)):
+        raise DataError(f"--output {str(output)!a}: no config can hold this name. Name another folder.")
     output = output if output.name else output.resolve()  # "." has no name
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"--output {output} exists and is not empty. Name a new folder.")
@@ -123,16 +129,22 @@ def _write(
                 )
             )
             continue
-        mask, contested, wrong = draw_mask(annotated, size, ids)
-        faults += wrong
+        drawn = draw_mask(annotated, size, ids)
+        image = os.path.relpath(annotated.image.resolve(), final.resolve())
+        line = f"{_quoted(image)}, {_quoted(name)}"
+        faults += drawn.faults
+        if not is_one_line(line) or split_entry(line) != [image, name]:
+            text = f"{annotated.image}: no list can hold this name and those of its folders. Rename what is unusual."
+            faults.append(DataError(text, place=str(annotated.image)))
+            continue
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+        path.write_bytes(cv2.imencode(".png", drawn.mask)[1].tobytes())
         result.sizes.append(size)
-        result.contested += contested
-        result.pixels.update(dict(enumerate(np_counts(mask))))
-        image = os.path.relpath(annotated.image.resolve(), final.resolve())
-        lines.setdefault(annotated.split, []).append(f"{_quoted(image)}, {_quoted(name)}")
+        result.contested += drawn.contested
+        result.too_small += drawn.too_small
+        result.pixels.update(dict(enumerate(np_counts(drawn.mask))))
+        lines.setdefault(annotated.split, []).append(line)
     raise_faults(faults)
     for split, entries in lines.items():
         name = f"pairs_{split}.txt" if split else "pairs.txt"
@@ -148,7 +160,7 @@ def np_counts(mask: Any) -> list[int]:
 
 
 def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if any(character in name for character in ',\t "#') else name
+    return '"' + name.replace('"', '""') + '"' if any(character in name for character in ', "#') else name
 
 
 def mask_names(images: Sequence[Path]) -> list[str]:
@@ -193,5 +205,8 @@ def summary(result: Converted) -> str:
         lines.append(
             f"{result.contested} pixels belong to objects of two classes; docs/convert.md says which one has them."
         )
+    if result.too_small:
+        lines.append(f"Objects left out, since they cover the centre of no pixel: {len(result.too_small)}")
+        lines += first_few(list(map(in_one_line, result.too_small)))
     body = json.dumps(result.sections(), ensure_ascii=False, indent=2)
     return "\n".join([*lines, "", "The loaders of your config:", body])

@@ -27,7 +27,7 @@ def read_yolo(folder: Path) -> Annotations:
         DataError: There are no names of classes, or no images.
     """
     names, source = _names(folder)
-    found = Annotations(names=names)
+    found = Annotations(names=names, place=str(source))
     files = files_below(folder)
     known = set(files)
     labels = {file for file in files if file.suffix.lower() == ".txt" and "labels" in file.relative_to(folder).parts}
@@ -53,13 +53,22 @@ def read_yolo(folder: Path) -> Annotations:
     return found
 
 
+def names_classes(folder: Path) -> bool:
+    """Return whether a folder has a file that names the classes, as one of YOLO has."""
+    return (folder / NAMES_FILE).is_file() or bool(_yaml_files(folder))
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+
+
 def _names(folder: Path) -> tuple[list[str], Path]:
     """Return the names of the classes in the order of their numbers, and their file."""
     path = folder / NAMES_FILE
     if path.is_file():
         lines = (line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
         return [line for line in lines if line], path
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+    for path in _yaml_files(folder):
         try:
             content = yaml.safe_load(read_regular_text(path, "utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

@@ -15,6 +15,8 @@ _NOT_SHOWN = re.compile(
     "\ud800-\udfff]"  # halves of characters, as in file names that are not UTF-8
 )
 _LINE_ENDS = re.compile(r"[\n\t]")
+_NO_LINE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_HALF = re.compile("[\ud800-\udfff]")
 _MESSAGE_LINE = re.compile(r"\n(?! )")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -27,6 +29,16 @@ def visible(text: str) -> str:
 def in_one_line(text: object) -> str:
     """Return a name as `visible` does, with ends of lines and tabs as escape sequences, too."""
     return _LINE_ENDS.sub(_escaped, visible(str(text)))
+
+
+def storable(text: str) -> str:
+    """Return a text as UTF-8 can store it: halves of characters, as in file names that are not UTF-8, are escaped."""
+    return _HALF.sub(_escaped, text)
+
+
+def is_one_line(name: str) -> bool:
+    """Return whether a name can be a line of a text file: it has no control characters or halves of characters."""
+    return not _NO_LINE.search(name)
 
 
 def _escaped(found: re.Match[str]) -> str:
