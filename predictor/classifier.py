@@ -119,7 +119,8 @@ def write_table(
         try:
             with partial.open("w", encoding="utf-8", newline="") as opened:
                 table = csv.writer(opened)
-                table.writerow([first_column, "class", "probability", *(f"probability_{name}" for name in class_names)])
+                columns = [first_column, "class", "probability", *(f"probability_{name}" for name in class_names)]
+                table.writerow(map(cell, columns))
                 for name, probabilities in predictions:
                     best = int(probabilities.argmax())
                     shown = [f"{value:.6f}" for value in probabilities.tolist()]

@@ -1,6 +1,7 @@
 """Cityscapes as it is unpacked, up to images for its server."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -11,14 +12,16 @@ from test_inference import save_untrained, use
 
 import test as evaluation
 import train
+from base.samples import NamedMask
 from build import build_loader
 from config import cli, load_config
 from data_loader.images.files import read_mask
 from data_loader.segmentation.cityscapes import CLASS_IDS, CityscapesDataLoader
-from logger.test_report.predictions import prediction_names, require_export_folder
+from logger.test_report.predictions import PredictionFiles, prediction_names, require_export_folder
 from tests.support.groups import from_flat
 from tests.support.loader_cases import cityscapes, random_mask, save
 from utils.errors import ConfigError, DataError
+from utils.geometry import Geometry
 
 CONFIG = Path(__file__).parents[1] / "config/cityscapes/deeplabv3plus.json"
 
@@ -195,6 +198,25 @@ def test_an_archive_of_masks_is_not_taken_for_an_earlier_export(tmp_path):
         archive.writestr("1.png", "mine")
     with pytest.raises(ConfigError, match=r"masks\.zip is no archive of predictions\. Name another folder\."):
         require_export_folder(tmp_path / "masks", tmp_path / "masks.zip")
+
+
+def test_the_archive_of_predictions_has_the_name_of_the_folder(tmp_path, monkeypatch):
+    photo = os.fsdecode(b"photos/\xe9.png")  # stored in the archive as UTF-8
+    logits = torch.eye(2)[:, None].expand(2, 2, 2)
+    (tmp_path / "out/in").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "out/in")
+    for folder in (Path(), Path("more/..")):
+        files = PredictionFiles(folder, [photo])
+        files.add(NamedMask(photo, torch.zeros(2, 2), Geometry((2, 2), (2, 2), (2, 2), (0, 0)), 0), logits)
+        assert files.finish() == tmp_path / "out/in.zip"
+    with zipfile.ZipFile(tmp_path / "out/in.zip") as archive:
+        assert archive.namelist() == [r"\udce9.png"]
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link/a.png").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=r"holds 1 files that are not of an earlier export \(a\.png\)"):
+        PredictionFiles(tmp_path / "link", [photo])
+    with pytest.raises(ConfigError, match="has no name"):
+        PredictionFiles(Path("/"), [photo])
 
 
 def test_predictions_have_different_names_below_the_common_folder():

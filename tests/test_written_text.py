@@ -2,12 +2,15 @@
 
 import csv
 import logging
+import os
 
 import numpy as np
 import pytest
 
 from config import cli
 from config.faults import Faults, show
+from data_loader.checking.facts import unknown_facts
+from data_loader.classification.sources import FileImages
 from logger.check_report import Table, _table_text
 from logger.console import setup_logging
 from logger.test_report.report import class_table, report_text
@@ -15,6 +18,7 @@ from predictor.classifier import Prediction, write_table
 from search.cli.export import csv_text
 from search.cli.listing import _aligned
 from utils.errors import ConfigError, DataError, joined_faults
+from utils.files import write_text_atomically
 from utils.writing.text import cell, in_one_line, indented, message_of, visible, write_out
 
 EVIL = "a\x1b[2J\nerror: fake\r\x07\x9b1m\u202eb"
@@ -40,6 +44,7 @@ def test_a_message_has_no_lines_that_look_like_other_messages():
     [
         *[(text, f"'{text}") for text in ("=1+1", "+A1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1")],
         *[(text, text) for text in ("-1.5", "+2", "-1e-3", "-inf", "a=b", "", "1-2")],
+        *[("\udce9.png", r"\udce9.png"), ("=\ud800", r"'=\ud800")],
         *[(number, number) for number in (-1.5, -3, None, True)],
     ],
 )
@@ -53,6 +58,21 @@ def test_csv_files_hold_no_formula(tmp_path):
     with open(tmp_path / "x.csv", newline="") as file:
         assert list(csv.reader(file))[1] == ["'=1+1.png", "'@y", "0.750000", "0.250000", "0.750000"]
     assert csv_text([{"=a": "=b", "c": -1.5, "d": [-1]}]).splitlines() == ["'=a,c,d", "'=b,-1.5,[-1]"]
+
+
+def test_files_hold_names_that_are_not_utf_8_as_escape_sequences(tmp_path):
+    name = os.fsdecode(b"\xe9.png")
+    write_table([Prediction(name, np.ones(2, np.float32))], ["a", "b\ud800"], tmp_path / "x.csv")
+    rows = (tmp_path / "x.csv").read_text().splitlines()
+    assert rows == [
+        r"file,class,probability,probability_a,probability_b\ud800",
+        r"\udce9.png,a,1.000000,1.000000,1.000000",
+    ]
+    write_text_atomically(tmp_path / "x.html", f"{name} cannot be read\n")
+    assert (tmp_path / "x.html").read_text() == "\\udce9.png cannot be read\n"
+    source = FileImages([tmp_path / "a.png"] * 2, [name, "b"])
+    assert (source.classes, source.labels) == (["b", r"\udce9.png"], [r"\udce9.png", "b"])
+    assert unknown_facts(name).name == name
 
 
 def test_reports_and_tables_show_names_in_one_line():

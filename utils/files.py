@@ -136,8 +136,8 @@ def _replacement(path: Path) -> Iterator[Path]:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """`write_atomically` for UTF-8 text."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    """`write_atomically` for UTF-8 text; what UTF-8 cannot store is escaped, as by `utils.writing.text.storable`."""
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def write_json(path: Path, content: Any) -> None:

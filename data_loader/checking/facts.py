@@ -166,7 +166,7 @@ def facts_of(
 
 def unknown_facts(name: str) -> SampleFacts:
     """Return the facts of a sample of which nothing is known but that it can be read; it equals no other one."""
-    digest = _digest(np.frombuffer(name.encode(), np.uint8))
+    digest = _digest(np.frombuffer(name.encode(errors="surrogatepass"), np.uint8))
     return SampleFacts(name, (0, 0), np.zeros(0, np.int64), 0, digest, digest, None)
 
 

@@ -40,6 +40,7 @@ from data_loader.images.batches import normalized_batch
 from data_loader.images.preprocessing import NO_ENLARGEMENT, Enlargement, Preprocessing, mixed_sizes, require_one_size
 from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Size
+from utils.writing.text import storable
 
 ClassFolder = Annotated[
     str | None, Field(description="Folder of class folders, or with `train`, `val`, `test` of them.")
@@ -431,7 +432,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
         if isinstance(source, FileImages):
             source.max_decoded_mb = images.max_decoded_mb
             source.reduced_decoding = images.reduced_decoding
-        names = checked_classes(labels.classes or (), source.classes)
+        names = checked_classes([storable(name) for name in labels.classes or ()], source.classes)
         are_ids = all(name.isdecimal() and len(name) < 10 and int(name) < len(names) for name in source.classes)
         if are_ids and not set(source.classes) <= set(names):
             # The data has numbers, and the config gives their names.

@@ -30,6 +30,7 @@ from data_loader.images.files import DAMAGED_FILE_ERRORS, ScaledImage, image_siz
 from utils.errors import ConfigError, DataError, joined_faults
 from utils.files import IMAGE_SUFFIXES, describe_left_out, files_below, is_hidden, open_regular, require_decoded_size
 from utils.geometry import Size
+from utils.writing.text import storable
 
 _IDX_UINT8 = 8  # type byte of the format
 _SPLIT_NAMES = ("train", *VALIDATION_NAMES, "test")
@@ -55,7 +56,9 @@ class ImageSource(ABC):
     def __init__(
         self, names: Sequence[str], labels: Sequence[str], classes: Sequence[str], files: Sequence[Path] = ()
     ) -> None:
-        self.names, self.labels, self.classes, self.files = list(names), list(labels), list(classes), list(files)
+        self.names, self.files = list(names), list(files)
+        stored = {name: storable(name) for name in {*labels, *classes}}  # names of folders need not be UTF-8
+        self.labels, self.classes = [stored[name] for name in labels], [stored[name] for name in classes]
         self.rows: Sequence[int] = range(len(self.labels))
 
     def whole(self) -> Self:

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from base.samples import NamedMask
 from utils.errors import ConfigError, DataError
+from utils.files import writing_problem
+from utils.writing.outputs import ARCHIVE_MARK, PREDICTED_MASKS, require_output
+from utils.writing.text import storable
 
 OPTION = "--export-predictions"
 _LARGEST_BYTE = 255
-_MARK = b"predictions of test.py"  # comment of an archive that may be replaced
 _TIME = (1980, 1, 1, 0, 0, 0)  # of all files in an archive, so that equal predictions are equal archives
 
 
@@ -42,6 +44,10 @@ class PredictionFiles:
     written: list[Path] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
+        if self.folder.name in ("", ".."):
+            self.folder = self.folder.resolve()  # the archive has its name
+        if not self.folder.name:
+            raise ConfigError(f"{OPTION} {self.folder}: has no name, which the archive takes. Name another folder.")
         self._files = prediction_names(self.names)
         require_export_folder(self.folder, self.archive)
 
@@ -102,9 +108,8 @@ class PredictionFiles:
         try:
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
                 for path in sorted(self.written):
-                    name = path.relative_to(self.folder).as_posix()
-                    archive.writestr(zipfile.ZipInfo(name, _TIME), path.read_bytes())
-                archive.comment = _MARK
+                    archive.writestr(zipfile.ZipInfo(_entry(path, self.folder), _TIME), path.read_bytes())
+                archive.comment = ARCHIVE_MARK
             os.replace(partial, self.archive)
         except OSError as error:
             raise self._unwritable(self.archive, error) from error
@@ -118,6 +123,11 @@ class PredictionFiles:
             f"{path} cannot be written ({error.strerror or error}). Check the rights and the free space there, or name "
             f"another folder after {OPTION}."
         )
+
+
+def _entry(path: Path, folder: Path) -> str:
+    """Return the name of a file in the archive of a folder."""
+    return storable(path.relative_to(folder).as_posix())
 
 
 def prediction_names(names: Sequence[str]) -> dict[str, str]:
@@ -142,22 +152,21 @@ def require_export_folder(folder: Path, archive: Path) -> None:
     """Raise if predictions must not be written into a folder: it holds files that the archive next to it does not have.
 
     Raises:
-        ConfigError: It does, it is no folder, or the archive is not of an earlier export.
+        ConfigError: It does, it is no folder, the archive is not of an earlier export, or neither can be written.
     """
     known: dict[str, int] = {}
     if archive.exists():
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                known = {each.filename: each.file_size for each in opened.infolist()}
-                is_ours = opened.comment == _MARK
-        except (OSError, zipfile.BadZipFile):
-            is_ours = False
-        if not is_ours:
+        if not PREDICTED_MASKS.is_one(archive):
             raise ConfigError(f"{OPTION} {folder}: {archive} is no archive of predictions. Name another folder.")
+        with zipfile.ZipFile(archive) as opened:
+            known = {each.filename: each.file_size for each in opened.infolist()}
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{OPTION} {folder}: is a file. Name a folder.")
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir()) if folder.is_dir() else []
-    strange = [path for path in files if known.get(path.relative_to(folder).as_posix()) != path.stat().st_size]
+    require_output(archive, OPTION, PREDICTED_MASKS)
+    if problem := writing_problem(folder / "mask.png"):
+        raise ConfigError(f"{OPTION} {folder}: cannot be written ({problem}). Name a folder that you may write to.")
+    files = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    strange = [path for path in files if path.is_symlink() or known.get(_entry(path, folder)) != path.stat().st_size]
     if strange:
         raise ConfigError(
             f"{OPTION} {folder}: holds {len(strange)} files that are not of an earlier export ({strange[0].name}). "

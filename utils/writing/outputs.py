@@ -21,6 +21,7 @@ from utils.writing.mark import has_mark
 
 _SQLITE = b"SQLite format 3\0"
 _JOURNAL, _CONFIG = "journal.sqlite", "config.json"
+ARCHIVE_MARK = b"predictions of test.py"  # comment of an archive that may be replaced
 _HEAD = 256  # bytes that identify a file
 _LONGEST_HEADER = 1 << 17  # bytes: names of the columns of a table, or what stands before the text of a page
 _POLICY = b"content=\"default-src 'none'; script-src 'unsafe-inline'"  # of search/report/layout.html
@@ -107,6 +108,14 @@ def _is_exported_program(path: Path) -> bool:
         return False
 
 
+def _is_archive_of_predictions(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment == ARCHIVE_MARK
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
 def _is_no_database_or_archive(path: Path) -> bool:
     return not _head(path).startswith(_FOREIGN)
 
@@ -131,6 +140,7 @@ EXPORTED = {
     ".onnx": OutputKind("a network that export.py wrote", (".onnx",), _is_exported_onnx),
     ".pt2": OutputKind("a network that export.py wrote", (".pt2",), _is_exported_program),
 }
+PREDICTED_MASKS = OutputKind("an archive of predictions", (".zip",), _is_archive_of_predictions)
 IMAGE = OutputKind("an image or a video of inference.py", (".png",), has_mark, unless="--overwrite")
 ANY_IMAGE = OutputKind("an image or a video", (".png",), _is_no_database_or_archive)
 _DATABASE = OutputKind(

@@ -66,11 +66,12 @@ def write_out(text: str) -> None:
 def cell(value: Any) -> Any:
     """Return the value of a cell of a CSV file: a text that a spreadsheet would compute gets a `'` before it.
 
-    Numbers, also those that are written as text, are not changed.
+    Numbers, also those that are written as text, are not changed. What UTF-8 cannot store is escaped, see `storable`.
     """
-    if not isinstance(value, str) or not value.startswith(_FORMULA) or _is_number(value):
+    if not isinstance(value, str):
         return value
-    return f"'{value}"
+    text = storable(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
 
 
 def _is_number(text: str) -> bool:
