@@ -23,7 +23,7 @@ class Card:
         milliseconds: Of one image, exported to onnxruntime, two threads; and the machine.
         data: What it was trained on, with the licences.
         licence: That of the weights.
-        config: The config that it was trained with.
+        config: A config that trains such a network; that of these very weights is in their file.
         scores: Test data, and what was measured on them.
         limits: What it is bad at.
     """
