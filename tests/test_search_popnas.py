@@ -60,8 +60,9 @@ class TrainsTheEmptyCell(World):
         return None if run == candidate_folder(0) else fate, epoch
 
 
-def generations(simulated):
-    return [Generation.from_json(each.data) for each in simulated.events if each.kind == "generation"]
+def generations(simulated, *, of_audit=False):
+    found = [Generation.from_json(each.data) for each in simulated.events if each.kind == "generation"]
+    return [each for each in found if each.is_audit == of_audit]
 
 
 def cells_of(simulated):
@@ -281,9 +282,17 @@ def test_rounds_choose_from_the_same_parents_what_was_not_trained(tmp_path):
     ],
 )
 def test_cells_of_one_block_are_chosen_again_and_again_too(tmp_path, args, search, sizes, predictor):
-    simulated = simulation(tmp_path, args={"blocks": 1, "max_first": 2, "predictor": predictor, **args}, **search)
+    class Audits(World):
+        def estimate(self, payload):
+            return {**super().estimate(payload), "audit": {"val_miou": {"count": payload["count"]}}}
+
+    simulated = simulation(
+        tmp_path, Audits(), args={"blocks": 1, "max_first": 2, "predictor": predictor, **args}, **search
+    )
     simulated.run()
     assert [len(each.cells) for each in generations(simulated)] == sizes
+    last = [each.audit for each in generations(simulated, of_audit=True)]
+    assert last == ([{"val_miou": {"count": 0}}] if predictor == "auto" else []), "after the last generation, once"
     assert len(set(cells_of(simulated))) == sum(sizes)
 
 

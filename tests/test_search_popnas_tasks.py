@@ -89,11 +89,32 @@ def request(folder, cells=24):
     scores = [0.5 + 0.01 * number for number in range(len(first))]
     content = {"cells": first, "results": {"val_miou": scores}, "before": []}
     (folder / "history.json").write_text(json.dumps(content))
-    grammar.expand(first[:4]).save(folder / "expansion.npz")
+    expansion = grammar.expand(first[:4])
+    expansion.save(folder / "expansion.npz")
     return {
         "kind": "estimate", "folder": str(folder), "objectives": ["max val_miou"], "seed": 3, "members": 3,
-        "epochs": 12, "config": {}, "facts": [],
+        "epochs": 12, "config": {}, "facts": [], "count": len(expansion),
     }  # fmt: skip
+
+
+def test_after_the_last_generation_its_predictions_are_compared_and_no_costs_are_computed(tmp_path):
+    task = request(tmp_path)
+    grammar = Grammar(OPERATORS, lookbacks=2, blocks=2)
+    grammar.expand([]).save(tmp_path / "expansion.npz")
+    file = tmp_path / "history.json"
+    history = json.loads(file.read_text())
+    known = dict(zip(history["cells"], history["results"]["val_miou"], strict=True))
+    before = [
+        {"cell": cell, "reason": "front", "estimates": {"val_miou": value - 0.1}} for cell, value in known.items()
+    ]
+    file.write_text(json.dumps(history | {"before": before[-6:]}))
+    task |= {"count": 0, "objectives": ["max val_miou", "min params"], "facts": ["params"]}
+    answers = run_task(task, lambda _: "continue")
+    assert (answers["status"], answers["predictors"], "costs" in answers) == ("ended", {}, False)
+    audit = answers["audit"]["val_miou"]
+    assert (audit["cells"], audit["rank_correlation"]) == (6, pytest.approx(1.0))
+    assert audit["error"] == pytest.approx(0.1)
+    assert {"parents", "operations"} <= audit["by"].keys()
 
 
 def test_a_prediction_says_every_second_that_it_is_at_work(tmp_path, monkeypatch):

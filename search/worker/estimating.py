@@ -37,9 +37,9 @@ def estimated_cells(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     It reports every second that it is at work, and ends if the search answers that it shall pause.
 
     Args:
-        task: As the strategy writes it: `folder` with history and expansion, `config` of the cell without blocks,
-            `facts` (costs to be computed), `input_size` (for FLOPs; None: that of the training), `device`, and the
-            keys that `fit_and_estimate` reads.
+        task: As the strategy writes it: `folder` with history and expansion, `count` of its cells, `config` of the cell
+            without blocks, `facts` (costs to be computed), `input_size` (for FLOPs; None: that of the training),
+            `device`, and the keys that `fit_and_estimate` reads.
         report: Reports to the search and returns its decision.
 
     Returns:
@@ -73,12 +73,13 @@ def _heartbeat(report: Report) -> Callable[[], None]:
 def _estimated(task: Mapping[str, Any], beat: Callable[[], None]) -> dict[str, Any]:
     folder, wanted = Path(task["folder"]), [name for name in task.get("facts", ()) if name in _EXACT]
     costs: dict[str, Floats] = {}
-    if wanted:
+    if wanted and task["count"]:
         step = build_training_step(task["config"], task.get("device"))
         costs = costs_of_networks(step, load_expansion(folder / EXPANSION), task.get("input_size"), beat)
     known = {name: costs[name] for name in wanted if name in costs}
-    # A cost that is known needs no predictor.
-    objectives = [text for text in task["objectives"] if text.split()[1] not in known]
+    # A cost that is known needs no predictor; without cells, only the earlier predictions are compared.
+    exact = known if task["count"] else wanted
+    objectives = [text for text in task["objectives"] if text.split()[1] not in exact]
     answer = fit_and_estimate({**task, "objectives": objectives}, beat)
     if not known:
         return answer

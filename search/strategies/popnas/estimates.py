@@ -50,6 +50,7 @@ class Request:
         objectives: Of the study.
         max_epochs: Of a full training.
         seed: Of the predictors.
+        is_audit: Whether only the predictions of the generation before are compared with its results.
     """
 
     blocks: int
@@ -61,6 +62,7 @@ class Request:
     objectives: Sequence[Objective]
     max_epochs: int
     seed: int
+    is_audit: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -69,7 +71,7 @@ class Request:
 
     def trivial_answer(self, reason: str = "") -> "Answer":
         """Return the mean result of the parents of each cell as its prediction; of the first cells none."""
-        if self.is_first:
+        if self.is_first or self.is_audit:
             return Answer({}, {}, {})
         known = {each.cell: each.results for each in self.trained}
         means, predictors = {}, {}
@@ -147,6 +149,9 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
     Raises:
         SearchError: It is not there, or not of this request.
     """
+    audit, seconds = details.get("audit", {}), float(details.get("seconds", 0.0))
+    if request.is_audit:
+        return Answer({}, {}, {}, audit=audit, seconds=seconds)
     path = Path(str(details.get("file", "")))
     arrays, costs = load_predictions(path), load_predictions(Path(details["costs"])) if "costs" in details else {}
     shape = (len(request.expansion),)
@@ -166,6 +171,6 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
         groups["acquired"],
         costs,
         details.get("predictors", {}),
-        details.get("audit", {}),
-        float(details.get("seconds", 0.0)),
+        audit,
+        seconds,
     )

@@ -58,6 +58,7 @@ class Generation:
         audit: By objective, how the estimates of the generation before compare with the results of its trainings.
         seconds: That the prediction took.
         numbers: Candidates drawn of it so far, in the order of `cells`.
+        is_audit: Whether it has no cells, and only the audit of the last one that has.
     """
 
     blocks: int
@@ -69,6 +70,7 @@ class Generation:
     seconds: float = 0.0
     numbers: list[int] = field(default_factory=list)
     num_grown: int = 0
+    is_audit: bool = False
 
     @property
     def next_cell(self) -> ChosenCell | None:
@@ -99,6 +101,7 @@ class Generation:
             "predictors": {name: dict(each) for name, each in self.predictors.items()},
             "audit": {name: dict(each) for name, each in self.audit.items()},
             "seconds": self.seconds,
+            **({"is_audit": True} if self.is_audit else {}),
         }
 
     @classmethod
@@ -117,4 +120,5 @@ class Generation:
             data.get("audit", {}),
             data.get("seconds", 0.0),
             num_grown=data.get("num_grown", 0),
+            is_audit=data.get("is_audit", False),
         )

@@ -13,6 +13,7 @@ from utils.architecture.cells.loading import load_expansion, load_predictions
 from utils.errors import SearchError
 
 GENERATIONS = "generations"  # folder of the predictions of a study
+AUDIT = "audit"  # folder in it, of the comparison after the last generation
 _MOST_POINTS = 600  # of a sample
 
 

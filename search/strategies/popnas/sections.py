@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -45,9 +44,10 @@ def generation_sections(
     """
     if not generations:
         return
+    with_audit, generations = generations, [each for each in generations if not each.is_audit]
     yield {**_numbers(generations, records, goals), "plots": results_plots(generations, records, goals)}
     if any(each.estimates for generation in generations for each in generation.cells):
-        yield {**_predictors(generations, records, goals), "plots": prediction_plots(generations, records, goals)}
+        yield {**_predictors(with_audit, records, goals), "plots": prediction_plots(generations, records, goals)}
         if plots := front_plots(generations, records, goals, predictions):
             text = (
                 "Of each generation the predictions of all cells (some of them, if there are many), those of the cells "
@@ -184,7 +184,8 @@ def _predictors(
     ]
     rows[0] += ["as a part of the result", "rank correlation of a trivial one", "within the 80 % interval"]
     rows[0] += ["error in deviations", "reason", "not used in the next"]
-    for each, following in zip_longest(generations, generations[1:]):
+    for place, each in enumerate(generations):
+        audits = _audits_of(generations[place + 1 :])
         for goal in goals:
             pairs = predicted_and_trained(each, records, goal.name)
             if not pairs:
@@ -196,15 +197,23 @@ def _predictors(
             used = each.predictors.get(goal.name, {})
             row = [each.name, goal.name, used.get("name"), len(pairs), _rank_correlation(predicted, trained), fit]
             row += [float(errors.mean()), float(np.abs(errors).mean()), relative]
-            audit = {} if following is None else following.audit.get(goal.name, {})
+            audit = audits.get(goal.name, {})
             rows.append([*row, *_audited(audit), used.get("reason") or "", _switched_off(audit)])
     text = (
         "What was predicted of the cells that were then trained, against their results. A predictor that is worse than "
         "a trivial one in a generation is replaced by it in the next; the reason is given. Each generation is compared "
-        "with the trivial predictors, and with the predicted deviations, when the next one is predicted: the last has "
-        "no such numbers."
+        "with the trivial predictors, and with the predicted deviations, after it. If the search ended before that, "
+        "the last one has no such numbers."
     )
     return {"title": "Predictors", "text": text, "table": rows}
+
+
+def _audits_of(following: Sequence[Generation]) -> Mapping[str, Mapping[str, Any]]:
+    """Return by objective how a generation was audited: when the next cells were chosen, or after the last ones."""
+    for each in following:
+        if each.cells or each.audit:
+            return each.audit
+    return {}
 
 
 def _audited(audit: Mapping[str, Any]) -> list[float | None]:

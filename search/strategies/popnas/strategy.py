@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from search.strategies.popnas.choice import allowed_cells, bounded_costs, choose
 from search.strategies.popnas.estimates import Answer, Request, Trained, read_answer, write_request
 from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.options import GrowthOptions, PredictionOptions, growth_faults, network_faults
-from search.strategies.popnas.predicted import generation_folder, stored_predictions
+from search.strategies.popnas.predicted import AUDIT, GENERATIONS, generation_folder, stored_predictions
 from search.strategies.popnas.sections import best_cell, cost_sections, generation_sections
 from search.strategies.popnas.selection import ModelSelection, read_selection
 from search.study.journal import Event
@@ -167,7 +168,7 @@ class ProgressiveSearch(MultiFidelity):
         if most is not None:
             return most
         known = sum(len(each.cells) for each in self.generations)
-        done = (self.generations[-1].blocks, self.generations[-1].round) if self.generations else (-1, 1)
+        done = (self._grown[-1].blocks, self._grown[-1].round) if self.generations else (-1, 1)
         last = self.cells.grammar.steps
         rest = 0
         for blocks in range(last + 1):
@@ -225,18 +226,34 @@ class ProgressiveSearch(MultiFidelity):
     @property
     def _may_begin_generation(self) -> bool:
         is_over = not self._running and not self._ready and self.scheduler.is_done
-        return is_over and not self.spent_budget and not self.is_pausing and self._next_place is not None
+        return is_over and not self.spent_budget and not self.is_pausing and self._has_more
 
     @property
     def _is_over(self) -> bool:
         if self._request is not None:
             return False
-        return super()._is_over and (bool(self.spent_budget) or self._next_place is None)
+        return super()._is_over and (bool(self.spent_budget) or not self._has_more)
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether there is a next generation, or the predictions of the last one are yet to be compared."""
+        return self._next_place is not None or self._has_to_audit
+
+    @property
+    def _has_to_audit(self) -> bool:
+        last = next((each for each in reversed(self.generations) if each.cells or each.audit or each.is_audit), None)
+        predicted = last is not None and not last.is_audit and any(each.estimates for each in last.cells)
+        return predicted and not self._is_complete and self.prediction.predictor != "trivial"
+
+    @property
+    def _grown(self) -> list[Generation]:
+        """The generations without the audit of the last one."""
+        return [each for each in self.generations if not each.is_audit]
 
     @property
     def _next_place(self) -> tuple[int, int] | None:
         """Blocks and round of the next generation; None if the present one is the last."""
-        most, generations = self._generations_of_scheduler.most, self.generations
+        most, generations = self._generations_of_scheduler.most, self._grown
         if not generations:
             return 0, 1
         last = generations[-1]
@@ -274,7 +291,9 @@ class ProgressiveSearch(MultiFidelity):
 
     def _begin_generation(self) -> Task | None:
         """Record the next generation, or return the task that predicts it."""
-        assert self._next_place is not None, "it may begin"
+        if self._next_place is None:
+            last = self._grown[-1]
+            return self._task_of_request(self._new_request(last.blocks, last.round, [], is_audit=True))
         blocks, number = self._next_place
         network = self._network_of_request()
         is_limited = network["facts"] and bounded_costs(self.parts)  # then the first cells are those that keep it
@@ -284,29 +303,39 @@ class ProgressiveSearch(MultiFidelity):
             self._record_generation(Generation(blocks, number, chosen, len(cells)))
             return None
         parents = self._parents(blocks) if blocks > 1 else [self.cells.grammar.empty]
-        expansion = self.cells.grammar.expand(parents, list(self._cell_of.values()))
-        request = Request(
+        request = self._new_request(blocks, number, parents)
+        needs_worker = self.prediction.predictor != "trivial" or network["facts"]
+        if not len(request.expansion) or not needs_worker:
+            self._end_request(request, request.trivial_answer())
+            return None
+        return self._task_of_request(request)
+
+    def _new_request(self, blocks: int, number: int, parents: Sequence[str], *, is_audit: bool = False) -> Request:
+        last = next((each for each in reversed(self.generations) if each.cells), None)
+        return Request(
             blocks=blocks,
             round=number,
-            expansion=expansion,
+            expansion=self.cells.grammar.expand(parents, list(self._cell_of.values()) if parents else []),
             trained=self._trained(),
             failed=[
                 cell
                 for number, cell in self._cell_of.items()
                 if self.state.candidates[number].record.status == "failed"
             ],
-            before=[each for each in self.generations[-1].cells if each.estimates],
+            before=[each for each in (last.cells if last else ()) if each.estimates],
             objectives=self.parts.objectives,
             max_epochs=self.parts.max_epochs,
             seed=derive_seed(self.parts.space.study_seed, "predictors", blocks, number) >> 31,
+            is_audit=is_audit,
         )
-        needs_worker = self.prediction.predictor != "trivial" or network["facts"]
-        if not len(expansion) or not needs_worker:
-            self._end_request(request, request.trivial_answer())
-            return None
-        folder = generation_folder(Path(self.study.folder).resolve(), blocks, number)
-        payload = write_request(folder, request, self.prediction)
-        payload |= network
+
+    def _task_of_request(self, request: Request) -> Task:
+        """Return the task of a worker that predicts the cells of a request."""
+        study = Path(self.study.folder).resolve()
+        folder = study / GENERATIONS / AUDIT
+        if not request.is_audit:
+            folder = generation_folder(study, request.blocks, request.round)
+        payload = write_request(folder, request, self.prediction) | self._network_of_request()
         self._request = request
         self._num_estimates += 1
         return Task(f"{self.stage}/{ESTIMATE}/{self._num_estimates}", ESTIMATE, payload)
@@ -332,6 +361,10 @@ class ProgressiveSearch(MultiFidelity):
 
     def _end_request(self, request: Request, answer: Answer) -> None:
         """Choose the cells of a generation by their predictions."""
+        if request.is_audit:
+            found = Generation(request.blocks, request.round, [], audit=answer.audit, seconds=answer.seconds)
+            self._record_generation(replace(found, is_audit=True))
+            return
         if request.is_first:
             self._record_first(request, answer)
             return
@@ -393,6 +426,8 @@ class ProgressiveSearch(MultiFidelity):
     def _task_of(self, job: Job, state: CandidateState) -> Task:
         task = super()._task_of(job, state)
         task.payload["config"] = self.config_of(job.candidate)
+        if task.payload["limits"] is None and not state.record.facts:
+            task.payload["limits"] = {}  # none, but parameters and FLOPs of each cell are known then
         return task
 
     def reported(self, task: Task, message: Mapping[str, Any]) -> Decision:
@@ -418,7 +453,10 @@ class ProgressiveSearch(MultiFidelity):
         self._end_without_predictors(request, reason)
 
     def _end_without_predictors(self, request: Request, reason: str) -> None:
-        logger.warning("Generation %d: predicted by the parents alone: %s", request.blocks, reason)
+        if request.is_audit:
+            logger.warning("The last predictions are not compared with their results: %s", reason)
+        else:
+            logger.warning("Generation %d: predicted by the parents alone: %s", request.blocks, reason)
         self._end_request(request, request.trivial_answer(reason))
 
     def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
@@ -446,7 +484,7 @@ class ProgressiveSearch(MultiFidelity):
         records = {number: each.record for number, each in self.state.candidates.items()}
         goals: tuple[Objective, ...] = self.parts.objectives
         of_places = {(blocks, number): each for blocks, number, each in stored_predictions(Path(self.study.folder))}
-        places = {each.name: (each.blocks, each.round) for each in self.generations}
+        places = {each.name: (each.blocks, each.round) for each in self._grown}
         predictions = {name: of_places[place] for name, place in places.items() if place in of_places}
         ranked: list[int] = []
         with suppress(SearchError):  # nothing has a result yet

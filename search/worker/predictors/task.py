@@ -28,7 +28,8 @@ Array = NDArray[np.float64]
 def fit_and_estimate(request: Mapping[str, Any], on_progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Predict the objectives of all cells of an expansion from the trainings so far.
 
-    The answer follows from the request alone: neither the order of the history nor the number of threads matters.
+    The answer follows from the request alone: neither the order of the history nor the number of threads matters. Of an
+    expansion without cells only the audit is made.
 
     Args:
         request: `folder` with `history.json` (`cells`, by objective `results` with null for failed ones, and `before`:
@@ -58,9 +59,12 @@ def fit_and_estimate(request: Mapping[str, Any], on_progress: Callable[[], None]
         for place, goal in enumerate(parse_objectives(request["objectives"])):
             seed = derive_seed(int(request["seed"]), goal.name)
             task = ObjectiveTask(goal, history, encoder, options, seed)
+            audit[goal.name] = dict(task.audit.details)
+            if not len(expansion):  # after the last generation
+                continue
             found, described = task.predict(expansion, request.get("acquisition", "mean") if not place else "mean")
             arrays |= {f"{kind}.{goal.name}": values for kind, values in found.items()}
-            predictors[goal.name], audit[goal.name] = described, dict(task.audit.details)
+            predictors[goal.name] = described
     file = folder / ESTIMATES
     write_arrays(file, arrays)
     return {"file": str(file), "predictors": predictors, "audit": audit, "seconds": time.monotonic() - began}
