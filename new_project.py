@@ -7,13 +7,13 @@ docs/new_project.md. Only Python is needed: nothing has to be installed yet.
 
 import argparse
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from utils.errors import ConfigError
+from utils.writing.text import in_one_line, shell_word, write_out
 
 HERE = Path(__file__).resolve().parent
 STARTER = "starter"
@@ -50,12 +50,12 @@ def create_project(folder: Path) -> str:
         copy_starter(folder)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror}). Name another folder.") from error
-    lines = [f"Created: {folder}"]
+    lines = [f"Created: {in_one_line(folder)}"]
     if shutil.which("git") is None:
         lines.append("git is not installed: later versions of the template will have to be merged by hand.")
     else:
         begin_repository(folder)
-    return "\n".join([*lines, "Train and test it:", f"cd {shlex.quote(str(folder))} && make train && make test"])
+    return "\n".join([*lines, "Train and test it:", f"cd {shell_word(folder)} && make train && make test"])
 
 
 def update_project(folder: Path) -> str:
@@ -70,7 +70,7 @@ def update_project(folder: Path) -> str:
     if branch != TEMPLATE_BRANCH:
         raise ConfigError(
             f"{folder}: its branch is {branch or 'none'}, and an update goes to the branch {TEMPLATE_BRANCH}. "
-            f"Run: git -C {shlex.quote(str(folder))} switch {TEMPLATE_BRANCH}"
+            f"Run: git -C {shell_word(folder)} switch {TEMPLATE_BRANCH}"
         )
     if changes:
         raise ConfigError(f"{folder}: has changes that are not committed. Commit them first, then update again.")
@@ -78,7 +78,7 @@ def update_project(folder: Path) -> str:
         if name:
             (folder / name).unlink(missing_ok=True)
     copy_template(folder)
-    here = f"git -C {shlex.quote(str(folder))}"
+    here = f"git -C {shell_word(folder)}"
     steps = ("add -A", "commit -m 'Update the template'", "switch main", f"merge {TEMPLATE_BRANCH}")
     commands = " && ".join(f"{here} {step}" for step in steps)
     return f"The template's files are those of this version. Merge them:\n{commands}"
@@ -152,9 +152,9 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         text = update_project(arguments.folder) if arguments.update else create_project(arguments.folder)
     except ConfigError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {in_one_line(error)}\n")
         return error.exit_code
-    sys.stdout.write(f"{text}\n")
+    write_out(f"{text}\n")
     return 0
 
 

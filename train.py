@@ -26,7 +26,7 @@ from utils.errors import ConfigError, each_error, fault_of
 from utils.files import now_in_utc, write_json
 from utils.plugins import command_line
 from utils.writing.outputs import FINDINGS, Originals, require_output
-from utils.writing.text import write_out
+from utils.writing.text import in_one_line, write_out
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
     from base import Callback
@@ -164,7 +164,7 @@ def log_beginning(parts: "TrainingParts", folder: Path) -> None:
     """Log the folder of a run, its device and precision, and the sizes of network and data."""
     import torch
 
-    logger.info("Run folder: %s", folder)
+    logger.info("Run folder: %s", in_one_line(folder))
     plan = getattr(parts.trainer, "plan", None)  # a trainer of a plug-in may have none
     if plan is not None:
         device, dtype = plan.precision.device, str(plan.precision.dtype).removeprefix("torch.")
@@ -343,8 +343,8 @@ def summary_text(result: "TrainResult", config: Mapping[str, Any], plugins: Sequ
     row = result.best or (result.history[-1] if result.history else {})
     values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "step", "lr"))
     lines = [
-        f"{'Best' if result.best else 'Last'} epoch {row.get('epoch', 0)} of {result.epochs}:  {values}",
-        f"Run folder:  {result.run_folder}",
+        f"{'Best' if result.best else 'Last'} epoch {row.get('epoch', 0)} of {result.epochs}:  {in_one_line(values)}",
+        f"Run folder:  {in_one_line(result.run_folder)}",
     ]
     if result.checkpoint is not None:  # a time limit may end a run before the first one
         held_out = "valid" if any(name.startswith("val_") for name in row) else "train"

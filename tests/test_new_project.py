@@ -99,13 +99,15 @@ def test_it_trains_and_its_tests_pass_with_the_words_of_its_makefile(project):
     [
         ("full", "exists and is not empty"),
         ("file", "exists and is not empty"),
+        ("file\nerror: \x1b[2J", r"file\nerror: \x1b[2J: exists and is not empty"),
         (ROOT / "inside", "inside the template"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path, name, message, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("x")
-    (tmp_path / "file").write_text("x")
+    for file in ("file", "file\nerror: \x1b[2J"):
+        (tmp_path / file).write_text("x")
     assert new_project.main(new_project.parser().parse_args([str(tmp_path / name)])) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "full/mine.txt").read_text() == "x"

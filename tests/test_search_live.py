@@ -223,6 +223,26 @@ def test_names_with_brackets_are_text():
     assert rendered(Snapshot("[b]s[/b]", "val_miou", 0, 5))[0] == "[b]s[/b]"
 
 
+def test_names_and_reasons_reach_no_terminal_raw():
+    evil = "a\x1b]0;b\x07\x1b[2J\nerror: forged"
+    shown = r"a\x1b]0;b\x07\x1b[2J\nerror: forged"
+    running = [RunningCandidate(f"again {evil}", 1, 2, 0.5, 1.0)]
+    snapshot = replace(SNAPSHOT, name=evil, objective=evil, running=running, trained_again=1)
+    assert one_line(snapshot).startswith(f"{shown}: 10/40")
+    assert f"again {shown} 1/2" in one_line(snapshot)
+    console = Console(file=io.StringIO(), width=300)
+    console.print(render(snapshot))
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].startswith(shown)
+    assert not any("\x1b" in line or line.startswith("error:") for line in lines)
+    stream = io.StringIO()
+    terminal = SearchTerminal("people", 6, table=LiveTable(stream, clock=lambda: 0.0))
+    terminal.table.update(SNAPSHOT)
+    event = SimpleNamespace(kind="ended", data={"status": "failed", "reason": evil}, candidate=3)
+    terminal.watch(event, SimpleNamespace(num_samples=6))
+    assert stream.getvalue().splitlines()[-1] == f"Candidate 3 failed: {shown}"
+
+
 def test_in_a_terminal_it_is_drawn_over_itself():
     stream = Terminal()
     table = LiveTable(stream, clock=lambda: 0.0, width=80)

@@ -216,7 +216,7 @@ def test_a_queue_waits_after_a_start_that_failed(tmp_path, monkeypatch):
 
 
 def test_a_process_that_cannot_record_its_start_says_so(tmp_path):
-    folder = ordered(tmp_path / "job", "print('started')")
+    folder = ordered(tmp_path / "job\x1b[2J\nb", "print('started')")
     (folder / LOCK).mkdir()
     words = [sys.executable, "-m", "search.serve.jobs.supervisor", str(folder)]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -224,6 +224,7 @@ def test_a_process_that_cannot_record_its_start_says_so(tmp_path):
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("\n") == 1
     assert "cannot be locked (Is a directory)" in ended.stderr
+    assert r"job\x1b[2J\nb" in ended.stderr
 
 
 def test_a_folder_that_cannot_be_locked_is_closed_and_said_in_one_line(tmp_path, monkeypatch):

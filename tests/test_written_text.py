@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -15,11 +16,16 @@ from logger.check_report import Table, _table_text
 from logger.console import setup_logging
 from logger.test_report.report import class_table, report_text
 from predictor.classifier import Prediction, write_table
+from search.cli.compare import comparison_text
 from search.cli.export import csv_text
-from search.cli.listing import _aligned
+from search.cli.listing import _aligned, best_text
+from search.comparison.groups import RunGroup
+from search.results.record import Objective
+from tests.support.study_samples import sample_study
 from utils.errors import ConfigError, DataError, joined_faults
 from utils.files import write_text_atomically
-from utils.writing.text import cell, in_one_line, indented, message_of, visible, write_out
+from utils.plugins import command_line
+from utils.writing.text import cell, in_one_line, indented, is_one_line, message_of, visible, write_out
 
 EVIL = "a\x1b[2J\nerror: fake\r\x07\x9b1m\u202eb"
 SHOWN = r"a\x1b[2J\nerror: fake\r\x07\x9b1m\u202eb"
@@ -58,6 +64,24 @@ def test_csv_files_hold_no_formula(tmp_path):
     with open(tmp_path / "x.csv", newline="") as file:
         assert list(csv.reader(file))[1] == ["'=1+1.png", "'@y", "0.750000", "0.250000", "0.750000"]
     assert csv_text([{"=a": "=b", "c": -1.5, "d": [-1]}]).splitlines() == ["'=a,c,d", "'=b,-1.5,[-1]"]
+
+
+def test_printed_commands_are_one_line_that_a_shell_reads_back():
+    words = [os.fsdecode(b"a\xe9b/\x1b[2J\n'\\x"), "plain", "two words", "Stra\xdfe"]
+    command = command_line("printf", r"%s\0", *words, files=())
+    assert is_one_line(command)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == list(map(os.fsencode, words))
+
+
+def test_texts_of_a_study_show_its_name_in_one_line():
+    study = sample_study(12)
+    study.name, study.constraints = EVIL, ["\nval_miou >= 0.1"]
+    study.folder = f"saved/{EVIL}"
+    lines = best_text(study).splitlines()
+    assert lines[0].startswith(f"{SHOWN}: candidate ")
+    assert not any(line.startswith("error:") or "\x1b" in line for line in lines)
+    assert comparison_text([RunGroup(EVIL, ())], Objective("miou", 1)).endswith(f"\n  {SHOWN}  no result")
 
 
 def test_files_hold_names_that_are_not_utf_8_as_escape_sequences(tmp_path):

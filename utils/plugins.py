@@ -5,13 +5,13 @@ Command lines that are printed for the user name them, too.
 
 import importlib.util
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from utils.errors import ConfigError
+from utils.writing.text import shell_word
 
 loaded: dict[str, Path] = {}
 """Name of each loaded module -> its file."""
@@ -75,7 +75,7 @@ def command_line(*words: object, files: Iterable[str | Path] | None = None) -> s
         words: The words of the command, e.g. `"python"`, `"test.py"`, `"--resume"`, a path.
         files: The plug-ins that it needs; None: those that are loaded in this process.
     """
-    return shlex.join([*map(str, words), *plugin_options(loaded_files() if files is None else files)])
+    return " ".join(map(shell_word, [*words, *plugin_options(loaded_files() if files is None else files)]))
 
 
 def loaded_files() -> list[str]:

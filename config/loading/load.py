@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from config.loading.popnas import is_run, refuse_run_keys, translate_run
 from config.loading.popnas_texts import Tree
 from config.markers import is_marker
 from utils.errors import ConfigError
+from utils.writing.text import shell_word
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def refuse_run(path: str | Path) -> None:
         ConfigError: The file is one, or cannot be read.
     """
     if is_run(_read_object(Path(path))):
-        command = f"python -m search -c {shlex.quote(str(path))}"
+        command = f"python -m search -c {shell_word(path)}"
         raise ConfigError(
             f"{path}: a run of POPNASv3, which searches for a network, and this command takes one network. "
             f"Run: {command}, or {command} --check"

@@ -16,7 +16,7 @@ from search.results.record import Objective, StudyRecord
 from search.study.folders import find_studies
 from utils.errors import EspalierError, SearchError
 from utils.writing.outputs import PAGE, RUNS, require_output, writing
-from utils.writing.text import visible, write_out
+from utils.writing.text import in_one_line, write_out
 
 COMPARE = "compare"
 Predict = Callable[[Path, str], None]
@@ -128,7 +128,8 @@ def _with_predictions(run: ComparedRun, predict: Predict, split: str) -> Compare
     try:
         predict(run.folder, split)
     except EspalierError as error:
-        sys.stderr.write(visible(f"Not predicted: {run.folder}: {' '.join(str(error).split())}\n"))
+        text = f"Not predicted: {run.folder}: {' '.join(str(error).split())}"
+        sys.stderr.write(f"{in_one_line(text)}\n")
         return run
     now = read_run(run.folder)
     tested = {name: value for name, value in now.results.items() if name not in run.results}
@@ -137,9 +138,9 @@ def _with_predictions(run: ComparedRun, predict: Predict, split: str) -> Compare
 
 def comparison_text(groups: Sequence[RunGroup], goal: Objective) -> str:
     """Return a line per group: the mean of the metric, its deviation, and the difference from the first group."""
-    first, width = groups[0].spread(goal.name), max(len(group.name) for group in groups)
-    lines = [f"By {goal}:"]
-    for group in groups:
+    first, names = groups[0].spread(goal.name), [in_one_line(group.name) for group in groups]
+    width, lines = max(map(len, names)), [in_one_line(f"By {goal}:")]
+    for name, group in zip(names, groups, strict=True):
         spread = group.spread(goal.name)
         text = f"{spread.mean:.4f}" if spread.values else "no result"
         if spread.deviation is not None:
@@ -149,5 +150,5 @@ def comparison_text(groups: Sequence[RunGroup], goal: Objective) -> str:
             text += f"  {pairs.mean:+.4f}"
             interval = pairs.interval()
             text += f" ({interval[0]:+.4f} to {interval[1]:+.4f})" if interval else ""
-        lines.append(f"  {group.name:{width}}  {text}")
+        lines.append(f"  {name:{width}}  {text}")
     return "\n".join(lines)

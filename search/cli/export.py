@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import shlex
 import sqlite3
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from utils.architecture.genotype import Genotype
 from utils.errors import SearchError
 from utils.files import write_json, write_text_atomically
 from utils.writing.text import cell as csv_cell
+from utils.writing.text import shell_word
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -184,7 +184,7 @@ def export_optuna(study: StudyRecord, url: str) -> int:
     except optuna.exceptions.DuplicatedStudyError:
         raise SearchError(
             f'export --optuna {url}: it has a study "{study.name}" already, which is not replaced. Name another file, '
-            f"or delete it: optuna delete-study --study-name {shlex.quote(study.name)} --storage {shlex.quote(url)}"
+            f"or delete it: optuna delete-study --study-name {shell_word(study.name)} --storage {shell_word(url)}"
         ) from None
     except Exception as error:  # of SQLAlchemy or of the database, by the kind of storage
         raise SearchError(f"export --optuna {url}: cannot be opened ({error}). Write it as sqlite:///FILE.") from error

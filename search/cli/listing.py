@@ -54,7 +54,7 @@ def best_text(study: StudyRecord) -> str:
     rows = leaderboard(study)
     winner = winner_of(study)
     if winner is None:
-        return f"{study.name}: no candidate has results yet."
+        return f"{in_one_line(study.name)}: no candidate has results yet."
     blocks: dict[str, list[list[str]]] = {}
     blocks["Results"] = _results_of(study, winner)
     blocks["Drawn"] = [[path, _value_text(value)] for path, value in winner.drawn]
@@ -74,7 +74,7 @@ def best_text(study: StudyRecord) -> str:
         if len(front) > _MOST_FRONT:
             blocks["Pareto front"].append([f"and {len(front) - _MOST_FRONT} more"])
     state = "done" if study.is_done else "unfinished"
-    parts = [f"{study.name}: candidate {winner.index} of {len(counted_candidates(study))}, {state}"]
+    parts = [f"{in_one_line(study.name)}: candidate {winner.index} of {len(counted_candidates(study))}, {state}"]
     if is_grid(study):
         parts += [_section_text(section) for section in study.sections]
     elif study.result_is_retrained:
@@ -88,16 +88,17 @@ def best_text(study: StudyRecord) -> str:
     needed = (CONFIG,) if is_tabulated(study.config) else (CONFIG, CHECKPOINT)
     missing = [str(best / name) for name in needed if not (best / name).is_file()]
     if missing:
-        parts.append(f"Not written yet: {', '.join(missing)}. They are when the search is done.")
+        parts.append(in_one_line(f"Not written yet: {', '.join(missing)}. They are when the search is done."))
     elif is_tabulated(study.config):
-        parts.append(f"Its config is {best / CONFIG}. Its results are those of a table: nothing was trained.")
+        text = f"Its config is {best / CONFIG}. Its results are those of a table: nothing was trained."
+        parts.append(in_one_line(text))
     else:
         parts.append("\n".join(winner_commands(study)))
     parts += lost_retrainings(study)
     parts += [] if is_tabulated(study.config) else front_texts(study)
     if study.unknown_events:
         counted = ", ".join(f"{count} {name}" for name, count in study.unknown_events.items())
-        parts.append(f"Events that this version does not know: {counted}.")
+        parts.append(in_one_line(f"Events that this version does not know: {counted}."))
     return "\n\n".join(parts)
 
 
@@ -118,7 +119,7 @@ def _section_text(section: Mapping[str, Any]) -> str:
 
 def constraints_text(study: StudyRecord, winner: CandidateRecord) -> str:
     """Return whether the winner keeps the constraints, as a sentence."""
-    texts = ", ".join(study.constraints)
+    texts = in_one_line(", ".join(study.constraints))
     if not winner.violation:
         return f"It keeps {texts}."
     if math.isinf(winner.violation):
@@ -144,9 +145,9 @@ def front_texts(study: StudyRecord) -> list[str]:
         head = f"{BEST_FOLDER}/{each.path.name}, candidate {each.candidate}:"
         if not (each.path / CHECKPOINT).is_file():
             head, commands = f"{head} its checkpoint is missing, so that it has to be trained first.", commands[:1]
-        texts.append("\n".join([head, *commands]))
+        texts.append("\n".join([in_one_line(head), *commands]))
     if len(front) > _MOST_FRONT:
-        texts.append(f"{len(front) - _MOST_FRONT} more are in {Path(study.folder) / BEST_FOLDER}.")
+        texts.append(in_one_line(f"{len(front) - _MOST_FRONT} more are in {Path(study.folder) / BEST_FOLDER}."))
     return texts
 
 
@@ -179,8 +180,8 @@ def lost_retrainings(study: StudyRecord) -> list[str]:
     if winner is not None and winner.index not in completed:
         text += f" {Path(study.folder) / BEST_FOLDER} has the weights of the search, not of a retraining."
     return [
-        f"{text} Remove the cause, and raise search.retrain.seeds or top with --resume auto, or train the best with "
-        "the first command above."
+        f"{in_one_line(text)} Remove the cause, and raise search.retrain.seeds or top with --resume auto, or train the "
+        "best with the first command above."
     ]
 
 

@@ -17,6 +17,7 @@ from search.results.record import RungRecord, leading_place, without_penalty
 from search.samplers.base import Beliefs
 from search.study.journal import Event
 from search.study.state import StudyState
+from utils.writing.text import in_one_line
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -121,6 +122,7 @@ class LiveTable:
 
     def say(self, text: str) -> None:
         """Write a permanent line, above the table in a terminal."""
+        text = in_one_line(text)
         if self._live is not None:
             self._live.console.print(text)
         else:
@@ -280,10 +282,10 @@ def log_draws(event: Event, state: StudyState) -> None:
         values = ", ".join(f"{path}={value}" for path, value in event.data["drawn"])
         origin = ORIGIN_WORDS.get(event.data.get("origin", ""))
         name = f"{event.candidate} ({origin})" if origin else event.candidate
-        logger.info("Candidate %s: %s", name, values or f"seed {event.data['seed']}")
+        logger.info("Candidate %s: %s", name, in_one_line(values or f"seed {event.data['seed']}"))
     elif event.kind == "duplicate" or (event.kind == "ended" and event.data["status"] != "ended"):
         record = state.candidates[event.candidate].record
-        logger.info("Candidate %s: %s (%s)", event.candidate, record.status, record.reason)
+        logger.info("Candidate %s: %s (%s)", event.candidate, record.status, in_one_line(record.reason))
     elif event.kind == "facts":
         facts = ", ".join(f"{name} {value:,}" for name, value in event.data["facts"].items())
-        logger.info("Candidate %s: %s", event.candidate, facts)
+        logger.info("Candidate %s: %s", event.candidate, in_one_line(facts))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from search.results.beliefs import ORIGIN_WORDS
 from search.samplers.base import PredictedValue
 from utils.durations import duration
+from utils.writing.text import in_one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -138,7 +139,7 @@ def render(snapshot: Snapshot) -> "RenderableType":
         lines.append(_importances_text(snapshot.importances))
     if snapshot.troubles:
         lines.append(f"  {snapshot.troubles}")
-    parts: list[RenderableType] = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
+    parts: list[RenderableType] = [Text(in_one_line(line), no_wrap=True, overflow="ellipsis") for line in lines]
 
     new_table = partial(Table, box=None, padding=(0, 0, 0, 2), header_style="")
     if snapshot.rungs:
@@ -158,9 +159,11 @@ def render(snapshot: Snapshot) -> "RenderableType":
         has_model = bool(snapshot.importances) and snapshot.trained_again is None
         is_predicted = has_model or any(each.predicted for each in snapshot.running)
         columns = ["predicted"] if is_predicted else []
-        table = new_table("running", "epoch", snapshot.objective, *columns, Column("time", justify="right"))
+        table = new_table(
+            "running", "epoch", in_one_line(snapshot.objective), *columns, Column("time", justify="right")
+        )
         for each in snapshot.running[:_MOST_RUNNING]:
-            cells = [str(each.candidate), f"{each.epoch}/{each.until}", _value_text(each.value)]
+            cells = [in_one_line(each.candidate), f"{each.epoch}/{each.until}", _value_text(each.value)]
             cells += [_predicted_text(each.predicted)] if is_predicted else []
             table.add_row(*cells, duration(each.seconds))
         parts += ["", table]
@@ -195,7 +198,7 @@ def one_line(snapshot: Snapshot) -> str:
         parts.append(snapshot.troubles)
     if snapshot.seconds_left is not None:
         parts.append(f"{duration(snapshot.seconds_left)} left")
-    return ", ".join(parts)
+    return in_one_line(", ".join(parts))
 
 
 def _value_text(value: float | None) -> str:

@@ -1,7 +1,6 @@
 """`python -m search list|best|report|export FOLDER`: results of a search, while it runs or afterwards."""
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from search.study.settings import build_study_parts
 from search.study.study import read
 from utils.errors import ConfigError, EspalierError, SearchError
 from utils.writing.outputs import CANDIDATES, GENOTYPE, PAGE, require_database, require_output, writing
-from utils.writing.text import write_out
+from utils.writing.text import in_one_line, shell_word, write_out
 
 REPORT = "report.html"
 COMMANDS = {
@@ -98,7 +97,8 @@ def _list_text(parent: Path, plugins: Sequence[str]) -> str:
     if not studies:
         raise faults[0][1]
     lines = [
-        f"Not shown: {folder}: {' '.join(str(error).removeprefix(f'{folder}: ').split())}" for folder, error in faults
+        in_one_line(f"Not shown: {folder}: {' '.join(str(error).removeprefix(f'{folder}: ').split())}")
+        for folder, error in faults
     ]
     return "\n".join([list_text(studies), *lines])
 
@@ -117,7 +117,7 @@ def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
             write_comparison(runs_of_studies(studies), studies, path)
         else:
             write_report(studies[0], path)
-    write_out(f"Report:  {path}\n")
+    write_out(f"Report:  {in_one_line(path)}\n")
 
 
 def _export_genotype(study: StudyRecord, arguments: argparse.Namespace) -> None:
@@ -134,7 +134,7 @@ def _export_genotype(study: StudyRecord, arguments: argparse.Namespace) -> None:
         )
     with writing(path, "--genotype"):
         text = export_genotype(study, path, candidate=arguments.candidate, epoch=arguments.epoch)
-    write_out(f"Written:  {path}, {text}. Use it:  arch.args.genotype={shlex.quote(str(path))}\n")
+    write_out(f"Written:  {path}, {text}. Use it:  arch.args.genotype={shell_word(path)}\n")
 
 
 def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
@@ -167,7 +167,7 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
             write_out(f"Written:  {predictions}, a row per predicted cell\n")
     if url is not None:
         export_optuna(study, url)
-        write_out(f"Written:  {url}. See it:  optuna-dashboard {shlex.quote(url)}\n")
+        write_out(f"Written:  {url}. See it:  optuna-dashboard {shell_word(url)}\n")
 
 
 def read_study(folder: Path, plugins: Sequence[str] = (), *, with_beliefs: bool = False) -> StudyRecord:
@@ -191,7 +191,7 @@ def read_study(folder: Path, plugins: Sequence[str] = (), *, with_beliefs: bool 
         ]
         if not missing:
             raise
-        named = " ".join(f"--plugin {shlex.quote(name)}" for name in missing)
+        named = " ".join(f"--plugin {shell_word(name)}" for name in missing)
         raise ConfigError(f"{error} The search was started with {named}. Name that here, too.") from error
     study.plugins = list(plugins) or _plugins_at_start(folder)
     return study

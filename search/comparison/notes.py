@@ -1,12 +1,12 @@
 """Notes on the limits of a comparison: missing results and predictions, other test data, other seeds, folds."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search.comparison.groups import RunGroup
 from search.comparison.runs import ComparedRun
 from search.results.record import Objective
+from utils.writing.text import shell_word
 
 _MOST_COMMANDS = 4
 _MOST_NAMES = 8
@@ -45,7 +45,7 @@ def _without_predictions(runs: Sequence[ComparedRun], split: str) -> Iterable[st
     missing = [run for run in runs if split not in run.tests and run.folder is not None]
     if missing:
         option = "" if split == "test" else f" --split {split}"
-        commands = [f"python test.py --resume {shlex.quote(str(run.folder))}{option}" for run in missing]
+        commands = [f"python test.py --resume {shell_word(run.folder)}{option}" for run in missing]
         more = f" and {len(commands) - _MOST_COMMANDS} more" if len(commands) > _MOST_COMMANDS else ""
         yield (
             f"{len(missing)} of {len(runs)} runs have no stored predictions of the {split} data. Add --predict --split "

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import secrets
-import shlex
 import shutil
 import signal
 import subprocess
@@ -36,6 +35,7 @@ from search.study.folders import CONFIG, CompleteConfig, as_in_study, difference
 from search.study.journal import JOURNAL, Journal, create_journal
 from utils.errors import ConfigError, Interrupted, SearchError
 from utils.plugins import command_line
+from utils.writing.text import in_one_line, shell_word
 
 logger = logging.getLogger("espalier")
 
@@ -110,7 +110,7 @@ def run_join(
     options += ["--verbose"] if arguments.verbose else []
     leading = LeadingProcess([*program, str(study), *options, "--patience", f"{timing.patience:g}"])
     member = Member(study, worker, lambda: local_executor(config), _make_name, leading.supervise, timing)
-    logger.info("Study folder:  %s", study)
+    logger.info("Study folder:  %s", in_one_line(study))
     try:
         end = member.run()
     finally:
@@ -291,9 +291,10 @@ class LeadingProcess:
             self._process = None
             self._num_failures += code != 0 and view.generation < self._claim
         if self._num_failures >= _MOST_LEADERS_WITHOUT_CLAIM:
+            command = " ".join(map(shell_word, self.command))
             raise SearchError(
-                f"{shlex.join(self.command)}: a process that was to lead the study ended {self._num_failures} times "
-                "before it did. It has printed the reason: correct that, and join the study again."
+                f"{command}: a process that was to lead the study ended {self._num_failures} times before it did. It "
+                "has printed the reason: correct that, and join the study again."
             )
         if view.is_free:
             self._claim = view.generation + 1

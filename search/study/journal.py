@@ -14,7 +14,6 @@ this project that does not know them.
 import hashlib
 import json
 import os
-import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -28,6 +27,7 @@ from typing import Any
 
 from utils.errors import SearchError
 from utils.plugins import command_line
+from utils.writing.text import shell_word
 
 JOURNAL = "journal.sqlite"
 FORMAT_VERSION = 2
@@ -225,7 +225,7 @@ def create_journal(path: Path) -> None:
     """
     if path.exists():
         raise SearchError(
-            f"{path}: exists. A study is created in a new folder. Resume it: --resume {shlex.quote(str(path.parent))}"
+            f"{path}: exists. A study is created in a new folder. Resume it: --resume {shell_word(path.parent)}"
         )
     # Under another name until it is complete: a kill or a full disk leaves no empty journal.
     new = path.with_name(f".{path.name}.new")

@@ -21,6 +21,7 @@ from search.worker.supernet import require_trainable
 from train import check_config
 from utils.environment import capture
 from utils.errors import ConfigError, EspalierError, SearchError
+from utils.writing.text import in_one_line
 
 WORKER = "search.worker.runner:worker"
 
@@ -115,7 +116,7 @@ def open_study(
     if folder is None:
         _check_warm_start(parts.warm_start)
         folder = create_study_folder(config["trainer"].get("save_dir", "saved/"), config["name"], config)
-    logger.info("Study folder:  %s", folder)
+    logger.info("Study folder:  %s", in_one_line(folder))
     if beginning.changed:
         logger.info("The study continues with another %s.", ", ".join(beginning.changed))
     extras = {"plugins": [str(Path(name).resolve()) for name in plugins], "verbose": verbose}

@@ -4,6 +4,7 @@ A terminal obeys escape sequences, a reader believes lines, and a spreadsheet co
 """
 
 import re
+import shlex
 import sys
 from typing import Any
 
@@ -39,6 +40,19 @@ def storable(text: str) -> str:
 def is_one_line(name: str) -> bool:
     """Return whether a name can be a line of a text file: it has no control characters or halves of characters."""
     return not _NO_LINE.search(name)
+
+
+def shell_word(word: object) -> str:
+    """Return a word of a command line that is printed, quoted so that bash and zsh read it as it is.
+
+    Control characters, and bytes of paths that are not UTF-8, become escape sequences between `$'` and `'`.
+    """
+    text = str(word)
+    if is_one_line(text):
+        return shlex.quote(text)
+    codes = text.encode("utf-8", "surrogateescape")
+    letters = (chr(code) if 32 <= code < 127 and chr(code) not in "'\\" else f"\\x{code:02x}" for code in codes)
+    return f"$'{''.join(letters)}'"
 
 
 def _escaped(found: re.Match[str]) -> str:

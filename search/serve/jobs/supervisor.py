@@ -28,6 +28,7 @@ from search.serve.jobs.files import (
 from utils.errors import EspalierError
 from utils.files import write_json
 from utils.runs.locks import HOLDER, holder_of
+from utils.writing.text import in_one_line
 
 _SECONDS = 0.25  # between two looks
 _SECONDS_TO_RETRY = 2.0  # after a record could not be written
@@ -151,7 +152,7 @@ def main() -> int:
     try:
         supervise(folder, close_note)
     except (OSError, EspalierError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {in_one_line(error)}\n")
         if not is_noted:
             os.write(note, b"!")
         return 1
