@@ -19,7 +19,7 @@ from torch.utils.data.dataloader import default_collate
 from base.loading.keys import KeyedBatchSampler, KeyedDataset
 from base.loading.packing import BATCHES_PER_WORKER, BatchSender, SendBuffers, buffers_for, received_batch
 from base.loading.worker_count import WorkerCount, processors_to_share, workers_that_pay
-from base.loading.workers import ended_in_time, next_batch, not_started, poll_seconds, start_worker
+from base.loading.workers import PolledIterator, ended_in_time, not_started, start_worker
 from base.samples import (
     DESCRIBED,
     CachedSource,
@@ -172,7 +172,6 @@ class BaseDataLoader(DataLoader[Any]):
                 logger.warning("n_workers %d: this process may use %d processor(s), as many start.", asked, workers)
         self.num_workers = workers
         self.prefetch_factor = BATCHES_PER_WORKER if workers else None
-        self.timeout = poll_seconds(self.loader_timeout) if workers else 0
         # Forked workers share the decoded images of the main process.
         self.multiprocessing_context = "fork" if workers and sys.platform == "linux" else None
         self.__dict__["persistent_workers"] = workers > 0  # DataLoader forbids assigning it
@@ -197,14 +196,14 @@ class BaseDataLoader(DataLoader[Any]):
 
     @property
     def loader_timeout(self) -> float | None:
-        """Seconds after which a batch of loader workers that does not come is an error; None: wait for ever."""
+        """Seconds without a message of any loader worker after which a wait is an error; None: wait for ever."""
         return self._loader_timeout
 
     @loader_timeout.setter
     def loader_timeout(self, seconds: float | None) -> None:
         self._loader_timeout = seconds
-        if self.num_workers:
-            self.timeout = poll_seconds(seconds)
+        if isinstance(self._iterator, PolledIterator):
+            self._iterator.limit = seconds
 
     @property
     def num_samples(self) -> int:
@@ -376,8 +375,13 @@ class BaseDataLoader(DataLoader[Any]):
                 # Our threads (a writer of events, a pool that has ended) hold no lock that a worker needs.
                 warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
                 iterator = super().__iter__()
-        except OSError as error:
-            raise not_started(error, self.num_workers) from error
+        except BaseException as error:
+            # Of workers that run some may have answered: the next iteration would take that for its own answer.
+            was_running = self._iterator is not None
+            self.close()
+            if isinstance(error, OSError) and not was_running:
+                raise not_started(error, self.num_workers) from error
+            raise
         finally:
             if number is not None:
                 signal.signal(number, handler or signal.SIG_DFL)
@@ -385,11 +389,15 @@ class BaseDataLoader(DataLoader[Any]):
         self.keys.position = (self.keys.position[0] + 1, 0)
         return self._delivered(iterator)
 
+    def _get_iterator(self) -> Any:
+        """Return the iterator of DataLoader, which has no public way to another one."""
+        return PolledIterator(self, self.loader_timeout) if self.num_workers else super()._get_iterator()
+
     def _delivered(self, iterator: Iterator[Any]) -> Iterator[Any]:
         """Yield the batches of an iterator of DataLoader; an error stops its workers."""
         while True:
             try:
-                batch = next_batch(iterator, self.loader_timeout) if self.num_workers else next(iterator)
+                batch = next(iterator)
             except StopIteration:
                 return
             except Exception:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from base import BaseDataLoader
+from base import BaseDataLoader, Callback
 from base.loading import workers
 from tests.support.tiny import Blobs, tiny_trainer
 from trainer.checkpoints.saving import Checkpoints, stop_at_next_step
@@ -88,6 +88,30 @@ def test_without_a_timeout_a_slow_worker_is_awaited(monkeypatch, caplog):
     assert "No loader worker has sent a batch for 0.04 seconds; still waiting." in caplog.messages
 
 
+def test_a_worker_that_is_busy_with_an_iteration_that_was_broken_off_is_awaited(monkeypatch):
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
+    awaited = threading.Event()
+    loader = loader_of(lambda: awaited.wait(0.1))
+    first = next(iter(loader))  # the worker is ahead, at samples that take long
+    loader.set_position(0)
+    assert torch.equal(next(iter(loader))[0], first[0])
+    loader.close()
+
+
+def test_an_idle_worker_that_does_not_answer_is_named_after_the_timeout():
+    loader = loader_of(lambda: None)
+    list(loader)
+    worker = loader._iterator._workers[0]
+    os.kill(worker.pid, signal.SIGSTOP)
+    loader.loader_timeout = 0.05  # also for workers that run
+    with pytest.raises(LoaderFailed, match=r"sent no batch for 0\.05 seconds"):
+        iter(loader)
+    assert worker.exitcode == -signal.SIGKILL
+    loader.loader_timeout = None
+    assert len(list(loader)) == 6  # of a new worker
+    loader.close()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -150,6 +174,35 @@ def test_a_signal_ends_the_wait_in_a_validation(tmp_path):
         trainer.fit()
     assert read_checkpoint(tmp_path / LAST)["global_step"] == 6
     assert not trainer.history
+
+
+class AtSecondValidation(Callback):
+    """Sends a signal to the idle worker of the validation, before the second one, and one to this process later."""
+
+    def __init__(self, number, own=None):
+        self.number, self.own = number, own
+
+    def on_validation_start(self, trainer):
+        if trainer.epoch == 1:
+            os.kill(trainer.valid_loader._iterator._workers[0].pid, self.number)
+            if self.own is not None:
+                threading.Timer(0.1, os.kill, (os.getpid(), self.own)).start()
+
+
+@pytest.mark.parametrize(
+    ("signals", "expected"),
+    [((signal.SIGKILL,), LoaderFailed), ((signal.SIGSTOP, signal.SIGTERM), Interrupted)],
+)
+def test_a_worker_that_ends_or_hangs_between_two_epochs_ends_the_run_with_its_state_saved(
+    tmp_path, signals, expected, monkeypatch
+):
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
+    trainer = tiny_trainer([Checkpoints(tmp_path, {"name": "tiny"}), AtSecondValidation(*signals)])
+    trainer.valid_loader = loader_of(lambda: None)
+    with stop_at_next_step(trainer), pytest.raises(expected):
+        trainer.fit()
+    assert read_checkpoint(tmp_path / LAST)["global_step"] == 12
+    assert len(trainer.history) == 1
 
 
 def refuse_sample():

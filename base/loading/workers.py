@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from utils.errors import LoaderFailed
 
@@ -28,10 +29,8 @@ POLL_SECONDS = 5.0  # between two looks at the workers while a batch is awaited,
 REMARK_AFTER = 60.0  # seconds without a batch after which the log says so
 SHARED_MEMORY = "/dev/shm"
 _SECONDS_TO_END = 2.0  # for a worker, before it is killed
-# Texts of a plain RuntimeError of torch.
-_TIMED_OUT = "DataLoader timed out"
+# Beginning or parts of the text of a plain RuntimeError of torch.
 _DIED = "DataLoader worker (pid"
-_REPORTED = "Caught "  # an error that a living worker reports
 _NO_FILES = ("too many open files", "received 0 items of ancdata")
 _NO_SHARED_MEMORY = ("shared memory", "unable to resize file", "unable to write to file", "unable to mmap")
 logger = logging.getLogger(__name__)
@@ -60,60 +59,65 @@ def start_worker(worker_id: int) -> None:
         sys.modules["cv2"].setNumThreads(0)
 
 
-def next_batch(iterator: Any, limit: float | None) -> Any:
-    """Return the next batch of an iterator of DataLoader, which looks at its workers every `POLL_SECONDS`.
+class PolledIterator(_MultiProcessingDataLoaderIter):
+    """The batches of loader workers: torch's iterator, which looks at the workers every few seconds of any wait.
+
+    It waits for a batch, and at the start of an iteration for each worker to leave the one before: a worker may have
+    died in between, or still load a batch of an iteration that was broken off. torch has no public way to either wait;
+    its own has one limit, after which nothing can be awaited any more.
 
     Args:
-        iterator: Of a loader with loader workers, whose `timeout` is that of `poll_seconds`.
-        limit: Seconds after which a batch that does not come is an error; None: never.
-
-    Raises:
-        StopIteration: There is none.
-        LoaderFailed: A worker died, none has sent a batch in time, or there is no memory or file to receive it with.
+        loader: A loader with loader workers.
+        limit: Seconds without a message of any worker after which a wait is an error; None: never.
     """
-    # Counted in looks, not by the clock: a process that was stopped for a while has waited for nothing.
-    waited, has_remarked = 0.0, False
-    while True:
-        try:
-            return next(iterator)
-        except (RuntimeError, EOFError, OSError) as error:
-            if not (isinstance(error, RuntimeError) and str(error).startswith(_TIMED_OUT)):
-                failure = _explained(iterator, error)
-                if failure is None:  # a mistake in the code of the data set
+
+    def __init__(self, loader: Any, limit: float | None) -> None:
+        self.limit = limit
+        super().__init__(loader)
+
+    def _get_data(self) -> Any:
+        """Return the next message of any worker.
+
+        Raises:
+            LoaderFailed: A worker died, none has sent a message in time, or there is no memory or file to receive it.
+        """
+        # Counted in looks, not by the clock: a process that was stopped for a while has waited for nothing.
+        waited, has_remarked = 0.0, False
+        while True:
+            seconds = POLL_SECONDS if self.limit is None else min(POLL_SECONDS, self.limit)
+            try:
+                has_come, message = self._try_get_data(seconds)
+            except (RuntimeError, EOFError, OSError) as error:
+                failure = _explained(error, self._workers)
+                if failure is None:
                     raise
                 raise failure from error
-        waited += poll_seconds(limit)
-        thread = getattr(iterator, "_pin_memory_thread", None)
-        if thread is not None and not thread.is_alive():
-            raise LoaderFailed(
-                "The thread that copies batches to page-locked memory has ended. Memory ran out, mostly. Set "
-                "pin_memory of the loader to false."
-            )
-        if limit is not None and waited >= limit:
-            raise LoaderFailed(
-                f"The {len(iterator._workers)} loader workers sent no batch for {waited:g} seconds "
-                f"(trainer.loader_timeout is {limit:g}). They hang, or their files are very slow: mostly a network "
-                "mount that does not answer. Look at the disk with the data, or set trainer.loader_timeout to more "
-                "seconds, or to null to wait for ever."
-            )
-        if waited >= REMARK_AFTER and not has_remarked:
-            has_remarked = True
-            logger.warning("No loader worker has sent a batch for %g seconds; still waiting.", waited)
+            if has_come:
+                return message
+            waited += seconds
+            thread = getattr(self, "_pin_memory_thread", None)
+            if thread is not None and not thread.is_alive():
+                raise LoaderFailed(
+                    "The thread that copies batches to page-locked memory has ended. Memory ran out, mostly. Set "
+                    "pin_memory of the loader to false."
+                )
+            if self.limit is not None and waited >= self.limit:
+                raise LoaderFailed(
+                    f"The {len(self._workers)} loader workers sent no batch for {waited:g} seconds "
+                    f"(trainer.loader_timeout is {self.limit:g}). They hang, or their files are very slow: mostly a "
+                    "network mount that does not answer. Look at the disk with the data, or set "
+                    "trainer.loader_timeout to more seconds, or to null to wait for ever."
+                )
+            if waited >= REMARK_AFTER and not has_remarked:
+                has_remarked = True
+                logger.warning("No loader worker has sent a batch for %g seconds; still waiting.", waited)
 
 
-def poll_seconds(limit: float | None) -> float:
-    """Return the seconds between two looks at the workers while a batch is awaited, for `timeout` of DataLoader."""
-    return POLL_SECONDS if limit is None else min(POLL_SECONDS, limit)
-
-
-def _explained(iterator: Any, error: Exception) -> LoaderFailed | None:
-    """Return the error that names the repair; None for one that a loader worker has reported."""
-    text = str(error)
-    if text.startswith(_REPORTED):
-        return None
-    if isinstance(error, RuntimeError) and not text.startswith(_DIED):
-        return shortage(error, len(iterator._workers))
-    return shortage(error, len(iterator._workers)) or death(iterator._workers)
+def _explained(error: Exception, workers: list[BaseProcess]) -> LoaderFailed | None:
+    """Return the error that names the repair; None if it is of another kind."""
+    if isinstance(error, RuntimeError) and not str(error).startswith(_DIED):
+        return shortage(error, len(workers))
+    return shortage(error, len(workers)) or death(workers)
 
 
 def death(workers: list[BaseProcess]) -> LoaderFailed:
