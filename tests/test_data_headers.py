@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from data_loader.classification.loader import ImageClassificationDataLoader
+from data_loader.common.options import ImageOptions
 from data_loader.images import files
 from data_loader.images.files import image_size, read_image, read_scaled_image
 from data_loader.images.headers import HEAD_BYTES, quick_header
+from data_loader.images.preprocessing import Preprocessing
 from data_loader.segmentation.loader import SegmentationDataLoader
 from tests.support.groups import from_flat
 
@@ -93,6 +95,26 @@ def test_a_jpeg_is_decoded_no_larger_and_no_smaller_than_needed(tmp_path, least,
     assert (image.shape, original) == ((*expected, 3), (208, 152))
     whole = cv2.resize(read_image(path), expected[::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(image.astype(int) - whole).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("width", "decoded"),
+    [(1001, [1001] * 3), (1002, [501] * 3), (1003, [1003] * 3), (1004, [502, 251, 251]), (1008, [504, 252, 126])],
+)
+def test_an_image_that_is_decoded_at_a_part_of_its_size_lies_on_its_mask(tmp_path, width, decoded):
+    photo = np.zeros((80, width, 3), np.uint8)
+    photo[:, width - 70 :] = 255
+    path = write_jpeg(tmp_path / "a.jpg", photo)
+    preprocessing = Preprocessing(ImageOptions(resize=[40, 100]))
+
+    def edge(image):
+        shrunk = preprocessing.scaled(image, (10, 100))
+        return 100 - shrunk[5, 80:, 0].sum() / 255  # no lower than the ringing of the JPEG
+
+    for factor, expected in zip((2, 4, 8), decoded, strict=True):
+        image, original = read_scaled_image(path, lambda size, factor=factor: (80 // factor, width // factor))
+        assert (image.shape[1], original) == (expected, (80, width))
+        assert edge(image) == pytest.approx(edge(read_image(path)), abs=0.02)
 
 
 def test_the_orientation_counts_before_the_size(tmp_path):

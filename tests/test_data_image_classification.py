@@ -230,6 +230,12 @@ def test_idx_files_plain_or_compressed(tmp_path):
         plain(**pair, classes=["a", "b"])
 
 
+@pytest.mark.parametrize("sources", [{"images_file": "a", "labels_file": "b"}, {"dataset": []}])
+def test_only_files_of_images_are_decoded_at_a_part_of_their_size(sources):
+    with pytest.raises(ConfigError, match=r"reduced_decoding is true, but .* a JPEG file per image\. Leave"):
+        make(**sources, reduced_decoding=True)
+
+
 def test_idx_files_that_are_damaged(tmp_path):
     file = tmp_path / "x"
     write_idx(file, np.zeros((2, 3)))

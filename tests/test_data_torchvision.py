@@ -53,6 +53,7 @@ def test_nothing_is_downloaded_unless_args_say_so(arguments, tmp_path):
         ({"args": {"rooot": "x"}}, ConfigError, "'rooot' is none of them here. It has root, year, image_set, download"),
         ({"args": {"root": "x", "transform": None}}, ConfigError, "'transform' is none of them here"),
         ({"args": {"root": "x", "image_set": "tset"}}, ConfigError, "refuses .*tset.*Correct args"),
+        ({"reduced_decoding": True}, ConfigError, "a data set of torchvision cannot be decoded at a part .* Leave"),
         ({"args": {}}, ConfigError, "refuses {}: .*root.*Correct args"),
         (
             {"num_classes": 4, "samples": 1},

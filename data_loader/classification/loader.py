@@ -34,7 +34,13 @@ from data_loader.common.class_labels import (
 )
 from data_loader.common.folds import divide_samples
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp
-from data_loader.common.options import AugmentationOptions, ClassOptions, ImageLoaderOptions, ImageOptions
+from data_loader.common.options import (
+    AugmentationOptions,
+    ClassOptions,
+    ImageLoaderOptions,
+    ImageOptions,
+    require_whole_decoding,
+)
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.batches import normalized_batch
 from data_loader.images.preprocessing import NO_ENLARGEMENT, Enlargement, Preprocessing, mixed_sizes, require_one_size
@@ -419,6 +425,8 @@ class ImageClassificationDataLoader(BaseDataLoader):
     ) -> None:
         preprocessing = self.make_preprocessing(images)
         _require_one_source(folder, list_file, dataset, images_file, labels_file)
+        if folder is None and list_file is None:
+            require_whole_decoding(images, "a data set of torchvision" if images_file is None else "an idx file")
         source: ImageSource
         if folder is not None:
             root, name = Path(data_root or "") / folder, split or loading.default_split

@@ -78,8 +78,25 @@ class ImageOptions(InputOptions):
     padding_value: Annotated[int, Field(ge=0, le=255, description="Grey of the padding around the image.")] = 0
     normalize: Annotated[bool, Field(description="ImageNet's mean and deviation; else values are 0 to 1.")] = True
     reduced_decoding: Annotated[
-        bool, Field(description="Decode a JPEG at 1/2, 1/4 or 1/8 of its size if no more is needed.")
+        bool, Field(description="Decode JPEG files at 1/2, 1/4 or 1/8 of their size if no more is needed.")
     ] = False
+
+
+def require_whole_decoding(images: ImageOptions, data: str) -> None:
+    """Refuse reduced decoding of data that has no file per image.
+
+    Args:
+        images: The options.
+        data: The data, as the beginning of a clause.
+
+    Raises:
+        ConfigError: `reduced_decoding` is set.
+    """
+    if images.reduced_decoding:
+        raise ConfigError(
+            f"reduced_decoding is true, but {data} cannot be decoded at a part of its size: that needs a JPEG file per "
+            "image. Leave reduced_decoding out."
+        )
 
 
 @dataclass(frozen=True)

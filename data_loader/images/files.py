@@ -103,7 +103,8 @@ def read_scaled_image(
     """Read a photo as `read_image`, but a JPEG of which less is needed at 1/2, 1/4 or 1/8 of its size.
 
     The decoder then skips most of its work. Its averages of blocks differ in the last digits from those of an image
-    that is decoded at its full size and shrunk.
+    that is decoded at its full size and shrunk. Only a divisor of both sides is taken: the last row or column of any
+    other would stand for pixels beyond the image, which then would lie beside its mask.
 
     Args:
         path: File.
@@ -123,7 +124,9 @@ def read_scaled_image(
     original = header.height, header.width
     least = needed(original)
     for factor, flags in _REDUCED.items():
-        reduced = -(-original[0] // factor), -(-original[1] // factor)
+        if original[0] % factor or original[1] % factor:
+            continue
+        reduced = original[0] // factor, original[1] // factor
         if reduced[0] >= least[0] and reduced[1] >= least[1]:
             image = _decode(data, path, flags)
             if image.shape[:2] != reduced:  # Pillow knows orientations, of XMP, that the decoder does not

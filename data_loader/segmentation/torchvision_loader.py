@@ -12,7 +12,13 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from data_loader.common.options import AugmentationOptions, ImageOptions, MaskLabelOptions, MaskLoaderOptions
+from data_loader.common.options import (
+    AugmentationOptions,
+    ImageOptions,
+    MaskLabelOptions,
+    MaskLoaderOptions,
+    require_whole_decoding,
+)
 from data_loader.images.files import DAMAGED_FILE_ERRORS
 from data_loader.images.masks import mask_labels
 from data_loader.segmentation.labels import Labels
@@ -173,6 +179,7 @@ class TorchvisionSegmentationDataLoader(MaskDataLoader):
         augmentation: AugmentationOptions = AugmentationOptions(),
         loading: MaskLoaderOptions = MaskLoaderOptions(),
     ) -> None:
+        require_whole_decoding(images, "a data set of torchvision")
         opened = open_dataset(source, args or {})
         known = KNOWN_CLASSES.get(source, ()) if labels.label_map is None else ()
         if labels.num_classes in (None, len(known)):
