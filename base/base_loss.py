@@ -75,8 +75,10 @@ class LossTerm:
         weight: Any = loss.batch_weight(target) if isinstance(loss, BaseLoss) else torch_loss_weight(loss, target)
         if weight is None:
             return None
-        if weight.numel() == 1 if isinstance(weight, Tensor) else isinstance(weight, int | float):
-            return torch.as_tensor(weight, dtype=torch.float64, device=target.device).reshape(())
+        if isinstance(weight, int | float):  # no tensor of it, whose copy to a GPU would be waited for
+            return torch.full((), weight, dtype=torch.float64, device=target.device)
+        if isinstance(weight, Tensor) and weight.numel() == 1:
+            return weight.to(target.device, torch.float64).reshape(())
         found = f"a tensor of shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else repr(weight)[:200]
         raise ConfigError(
             f"loss: batch_weight of {type(loss).__name__} returned {found}. It is the number by which the mean of "
@@ -138,11 +140,11 @@ def torch_loss_weight(loss: Loss, target: Tensor) -> Tensor | None:
     if getattr(loss, "reduction", None) not in ("mean", "batchmean"):
         return None
     if type(loss) in _MEAN_OVER_ELEMENTS:
-        return torch.tensor(float(target.numel()), dtype=torch.float64, device=target.device)
+        return torch.full((), target.numel(), dtype=torch.float64, device=target.device)
     if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or type(loss) not in (nn.CrossEntropyLoss, nn.NLLLoss):
         return None
     if target.is_floating_point():  # probabilities (B, K, ...): the mean is over all pixels, whatever they weigh
-        return torch.tensor(target.numel() / target.shape[1], dtype=torch.float64, device=target.device)
+        return torch.full((), target.numel() / target.shape[1], dtype=torch.float64, device=target.device)
     valid = target != loss.ignore_index
     if loss.weight is None:
         return valid.sum(dtype=torch.float64)

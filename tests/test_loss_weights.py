@@ -13,6 +13,8 @@ from base.base_loss import loss_terms
 from base.base_metric import class_ids
 from models.losses import CrossEntropyLoss, DiceLoss, OhemCrossEntropyLoss
 from tests.support.loss_laws import AUXILIARY, IGNORED, LOSSES, SAMPLES, Masks, Squared, gradient_of, split, trainer_of
+from tests.support.tiny import tiny_trainer
+from tests.support.waits import Waits
 from trainer.evaluation import MetricSet, RunningLoss, count_valid, evaluate, term_weights
 from trainer.runtime.devices import ALONE, ON_CPU, World
 from trainer.trainer import Trainer
@@ -60,6 +62,18 @@ def test_shares_of_classes_have_weights_as_well(loss: Any, absent: str) -> None:
     )
     divided = mean_over_batches(criterion, split((logits, shares), (1, 3)))
     assert divided.item() == pytest.approx(criterion(logits, shares).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("ignore_index", [None, 1])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_no_step_waits_for_a_gpu(accumulate: int, ignore_index: int | None) -> None:
+    trainer = tiny_trainer(accumulate=accumulate, ema_decay=0.9)
+    trainer.ignore_index = ignore_index
+    batches = trainer.next_batches(trainer._steps)
+    with Waits() as waits:
+        trainer.add_gradients(batches, trainer.train_step)
+        trainer.average.update(trainer.model)
+    assert not waits.found
 
 
 @pytest.mark.parametrize("name", [*LOSSES, *AUXILIARY])
@@ -142,6 +156,9 @@ def test_the_weights_of_torchs_losses_are_known(name: str, sizes: tuple[int, ...
     divided.backward()
     assert divided.item() == pytest.approx(loss(output, target).item(), rel=1e-5)
     torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-8)
+    with Waits() as waits:
+        term_weights(loss_terms(loss, output, target), IGNORED)
+    assert not waits.found
 
 
 def test_a_sum_of_torch_and_its_subclasses_report_nothing() -> None:

@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from base.base_loss import loss_terms
 from models import SECTIONS
 from models.losses import CrossEntropyLoss, DiceLoss, JaccardLoss, TverskyLoss
+from tests.support.waits import Waits
+from trainer.evaluation import term_weights
 from utils.errors import ConfigError
 from utils.registry import import_attribute
 
@@ -95,6 +98,15 @@ def test_nothing_valid_costs_nothing_and_changes_nothing(loss: nn.Module, batch:
     assert value.item() == 0.0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def test_no_loss_waits_for_a_gpu(case: Case, loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    logits, target = batch
+    with Waits() as waits:
+        sum(term.value() for term in loss_terms(loss, logits, target)).backward()
+        term_weights(loss_terms(loss, logits, target), IGNORED)
+    # Distances to a contour are computed on the processor.
+    assert waits.found == (["torch.Tensor.cpu", "torch.Tensor.numpy"] if case[0] == "boundary_loss" else [])
 
 
 def test_ignored_pixels_have_no_say(loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

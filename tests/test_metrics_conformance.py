@@ -17,8 +17,12 @@ import torch
 import torchmetrics.functional.classification as peer
 
 from base.base_metric import class_ids
-from models.metrics.confusion import MeanIoU, confusion_counts
+from models.metrics import boundary_iou as boundary_module
+from models.metrics import confusion
+from models.metrics.confusion import MeanIoU, confusion_counts, count_without_wait
+from models.metrics.function import FunctionMetric
 from tests.support.metric_cases import CLASSES, DISTANCE, IGNORED, Case, all_cases, draw_case, make_metrics
+from tests.support.waits import Waits
 from trainer.evaluation import MetricSet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +101,22 @@ def expected(num_classes: int, ignored: str, *, of_images: bool = True) -> dict[
 @pytest.mark.parametrize("batch_size", [1, 7])
 @pytest.mark.parametrize("of_images", [True, False], ids=["images", "samples"])
 @pytest.mark.parametrize("ignored", IGNORED)
+def half(output: torch.Tensor, target: torch.Tensor) -> float:
+    return 0.5
+
+
+@pytest.mark.parametrize("of_images", [True, False])
+def test_no_metric_waits_for_a_gpu(of_images: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a GPU: torch.bincount would wait there.
+    for module in (confusion, boundary_module):
+        monkeypatch.setattr(module, "count_codes", lambda codes, bins: count_without_wait(codes.flatten(), bins))
+    case = draw_case(3, IGNORED[0], of_images=of_images)
+    metrics = MetricSet([*make_metrics(case, of_images=of_images).values(), FunctionMetric(half, {})])
+    with Waits() as waits:
+        metrics.update(case.logits, case.target)
+    assert not waits.found
+
+
 @pytest.mark.parametrize("num_classes", CLASSES)
 def test_every_metric_equals_its_reference(num_classes: int, ignored: str, of_images: bool, batch_size: int) -> None:
     case = draw_case(num_classes, ignored, of_images=of_images)

@@ -30,7 +30,7 @@ def count_valid(target: Tensor, ignore_index: int | None) -> Tensor:
     if target.is_floating_point() and target.dim() > 1:
         return (target != 0).any(dim=1).sum(dtype=torch.float64)
     if ignore_index is None or target.is_floating_point():
-        return torch.tensor(float(target.numel()), dtype=torch.float64, device=target.device)
+        return torch.full((), target.numel(), dtype=torch.float64, device=target.device)
     return (target != ignore_index).sum(dtype=torch.float64)
 
 

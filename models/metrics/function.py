@@ -44,14 +44,16 @@ class FunctionMetric(Metric):
         """
         say_that_batches_are_averaged(self.name)
         value = self.function(logits, target)
-        is_number = value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, int | float)
-        if not is_number:
+        if isinstance(value, Tensor) and value.numel() == 1:
+            number = value.to(logits.device, torch.float64).reshape(())
+        elif isinstance(value, int | float):  # no tensor of it, whose copy to a GPU would be waited for
+            number = torch.full((), value, dtype=torch.float64, device=logits.device)
+        else:
             found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:200]
             raise ConfigError(
                 f"metrics: {self.name} returned {found}. A function is a metric if it returns one number for a batch. "
                 "Return a mean over the batch, or write a subclass of Metric."
             )
-        number = torch.as_tensor(value, dtype=torch.float64, device=logits.device).reshape(())
         samples = torch.full_like(number, len(target))
         self.counts = self.counts.to(logits.device) + torch.stack((number * samples, samples))
 

@@ -42,7 +42,7 @@ class Accuracy(Metric):
 
     def update(self, logits, target):
         hits = (logits.argmax(1) == target).sum()
-        self.counts = self.counts + torch.stack((hits.double(), torch.tensor(float(len(target)), dtype=torch.float64)))
+        self.counts = self.counts + torch.stack((hits.double(), torch.full((), len(target), dtype=torch.float64)))
 
     def compute(self):
         return {"accuracy": float(self.counts[0] / self.counts[1])}  # NaN where nothing was counted

@@ -6,6 +6,7 @@ alpha: (E, 8) logits of the operations on the edges of a cell. beta: (L, 4, 3) l
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -101,6 +102,14 @@ def require_supernet(model: nn.Module) -> Supernet:
     )
 
 
+@cache
+def _moves(layers: int, device: torch.device) -> tuple[Tensor, float]:
+    """Return the moves that are possible, (L, 4, 3) bool, and the largest entropy of beta; computed once."""
+    moves = torch.from_numpy(possible_moves(layers))
+    choices = moves.sum(dim=-1).clamp(min=1)
+    return moves.to(device), float(choices.double().log().sum())
+
+
 def entropy_share(alpha: Tensor, beta: Tensor) -> Tensor:
     """Return the mean of the entropies of alpha and beta, each as a share of its largest: 1 undecided, 0 decided.
 
@@ -111,12 +120,11 @@ def entropy_share(alpha: Tensor, beta: Tensor) -> Tensor:
     Returns:
         () float, differentiable.
     """
-    moves = torch.from_numpy(possible_moves(len(beta))).to(beta.device)
-    choices = moves.sum(dim=-1).clamp(min=1)
+    moves, largest_of_beta = _moves(len(beta), beta.device)
     shares = []
     for logits, possible, largest in (
         (alpha, torch.ones_like(alpha, dtype=torch.bool), len(alpha) * math.log(alpha.shape[-1])),
-        (beta, moves, float(choices.double().log().sum())),
+        (beta, moves, largest_of_beta),
     ):
         log_weights = logits.where(possible, _IMPOSSIBLE).clamp(min=_IMPOSSIBLE).log_softmax(dim=-1)
         shares.append(-(log_weights.exp() * log_weights * possible).sum() / largest)
