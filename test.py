@@ -178,6 +178,7 @@ def build_evaluation(
             "training, or write --split train."
         )
     loader.loader_timeout = configuration.trainer_options(config)["loader_timeout"]
+    loader.feeds_accelerator = device.type != "cpu"
     if needs_labels:
         loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, loader)

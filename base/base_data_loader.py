@@ -181,7 +181,7 @@ class BaseDataLoader(DataLoader[Any]):
         dataset = self.dataset.dataset
         return workers_that_pay(
             is_in_memory=isinstance(dataset, CachedSource) and dataset.is_in_memory(self.keys.indices.tolist()),
-            processors=processors_to_share(),
+            processors=processors_to_share(feeds_accelerator=self.feeds_accelerator),
             feeds_accelerator=self.feeds_accelerator,
         )
 

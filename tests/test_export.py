@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from test_inference import PHOTOS, people_config, save_untrained
@@ -261,18 +262,39 @@ def test_files_that_are_no_exported_networks(tmp_path, suffix):
         open_exported(file, CPU)
 
 
-def test_a_file_must_describe_its_input():
+def relu():
+    """An ONNX file of one node, without a description."""
     inputs, outputs = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("input", "logits")
     )
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["input"], ["logits"])], "g", [inputs], [outputs])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_a_file_must_describe_its_input():
+    model = relu()
     with pytest.raises(CheckpointError, match=r'holds no description of its input. It must be under "espalier"'):
         from_bytes(model.SerializeToString(), "onnx", CPU)
     later = json.dumps({**DESCRIPTION, "sides": {}, "format_version": 2})
     onnx.helper.set_model_props(model, {KEY: later})
     with pytest.raises(CheckpointError, match=r"net.onnx: its description has version 2, later than 1"):
         from_bytes(model.SerializeToString(), "onnx", CPU, name="net.onnx")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_onnx_file_is_run_with_the_threads_of_torch(monkeypatch, threads):
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            opened.append(self.get_session_options().intra_op_num_threads)
+
+    opened = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    model = relu()
+    onnx.helper.set_model_props(model, {KEY: json.dumps({**DESCRIPTION, "sides": {}})})
+    from_bytes(model.SerializeToString(), "onnx", CPU)
+    assert opened == [threads]
 
 
 def test_help_loads_nothing_heavy():

@@ -102,13 +102,14 @@ def test_the_number_that_pays(is_in_memory, processors, feeds_accelerator, expec
 def test_processors_are_shared_with_other_processes_and_limited_by_threads(monkeypatch):
     monkeypatch.setattr(count_module, "available_processors", lambda: 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert processors_to_share() == 3
+    assert processors_to_share(feeds_accelerator=False) == 3
+    assert processors_to_share(feeds_accelerator=True) == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert processors_to_share() == 2
+    assert processors_to_share(feeds_accelerator=False) == processors_to_share(feeds_accelerator=True) == 2
 
 
 def test_a_loader_next_to_a_gpu_has_workers_also_for_samples_in_memory(monkeypatch):
-    monkeypatch.setattr(loader_module, "processors_to_share", lambda: 4)
+    monkeypatch.setattr(loader_module, "processors_to_share", lambda **_: 4)
     loader = BaseDataLoader(Ids(), 4, n_workers="auto")
     loader.feeds_accelerator = True
     loader.prepare()
@@ -117,7 +118,7 @@ def test_a_loader_next_to_a_gpu_has_workers_also_for_samples_in_memory(monkeypat
 
 
 def test_auto_is_decided_when_it_is_known_where_the_samples_are(monkeypatch):
-    monkeypatch.setattr(loader_module, "processors_to_share", lambda: 2)
+    monkeypatch.setattr(loader_module, "processors_to_share", lambda **_: 2)
     loader = BaseDataLoader(Ids(), 4, n_workers="auto")
     assert (loader.num_workers, loader.n_workers) == (0, "auto")
     loader.prepare()

@@ -15,6 +15,7 @@ from config.variants import without_pretrained_weights
 from logger.test_report.stored import StoredSamples, sample_key
 from train import train
 from trainer.checkpoints.resume import find_checkpoint, load_all_weights
+from trainer.runtime import devices
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError
 from utils.geometry import letterbox_geometry
@@ -190,6 +191,14 @@ def test_test_results_are_added_to_those_of_the_run(finished, tmp_path, capsys):
     assert after == before
     assert (result.run_folder / "pictures" / "test" / "confusion.png").is_file()
     assert "model_best.pth" in capsys.readouterr().out
+
+
+def test_next_to_a_gpu_the_loader_knows_it(finished, monkeypatch):
+    content = read_checkpoint(finished[0].checkpoint)
+    on_cpu = command.build_evaluation(content["config"], content["state_dict"], "test")
+    monkeypatch.setattr(devices, "choose_devices", lambda *_: [torch.device("meta")])  # as good as a GPU to build on
+    elsewhere = command.build_evaluation(content["config"], content["state_dict"], "test")
+    assert (on_cpu.loader.feeds_accelerator, elsewhere.loader.feeds_accelerator) == (False, True)
 
 
 def parameters_of(result):

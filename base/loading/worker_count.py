@@ -13,14 +13,19 @@ _MOST = 8
 _PROCESSORS_TO_SPARE = 4  # from so many on, augmentation alone is worth workers
 
 
-def processors_to_share() -> int:
+def processors_to_share(*, feeds_accelerator: bool) -> int:
     """Return the number of processors for this process: its share under torchrun, else at most one per torch thread.
 
-    A search with several workers gives each of them a number of threads, and `OMP_NUM_THREADS` any process.
+    A search with several workers gives each of them a number of threads, and `OMP_NUM_THREADS` any process. Next to a
+    GPU threads say nothing: torch needs them hardly, and the loader workers, which have one thread each, all processors.
+
+    Args:
+        feeds_accelerator: The network runs on another device.
     """
     processors, processes = available_processors(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    # Not under torchrun, which gives a process one thread.
-    return min(processors, torch.get_num_threads()) if processes == 1 else max(1, processors // processes)
+    if processes > 1:  # torchrun gives a process one thread
+        return max(1, processors // processes)
+    return processors if feeds_accelerator else min(processors, torch.get_num_threads())
 
 
 def workers_that_pay(*, is_in_memory: bool, processors: int, feeds_accelerator: bool) -> int:

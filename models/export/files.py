@@ -270,8 +270,8 @@ def _open_onnx(content: bytes, device: torch.device) -> tuple[Run, str | None]:
     options.log_severity_level = 3  # errors only
     # Waiting threads sleep: spinning, as by default, they take the cores from torch, OpenCV and the video's encoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if torch.get_num_threads() == 1:
-        options.intra_op_num_threads = 1
+    # By default it has a thread per core, whatever torch may use.
+    options.intra_op_num_threads = torch.get_num_threads()
     wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"][device.type != "cuda" :]
     providers = [each for each in wanted if each in onnxruntime.get_available_providers()]
     session = onnxruntime.InferenceSession(content, options, providers=providers)
