@@ -1,6 +1,8 @@
 """Checkpoints of 106 and 311 MB: time until the training continues, and until the file is on the disk.
 
-The limit is writing as many bytes and flushing them. The disk must be idle: its speed is in both values.
+The limit is writing as many bytes and flushing them. The disk must be idle: its speed is in both values. Two epochs that
+are the best so far and end one right after the other write four files: the second waits until those of the first are
+written.
 """
 
 import os
@@ -17,7 +19,7 @@ from torch import nn
 from benchmarks.speed.comparison import Comparison, alternate
 from trainer.checkpoints.saving import Checkpoints, pack
 from trainer.trainer import Trainer, TrainingPlan
-from utils.checkpoint_file import LAST, read_checkpoint
+from utils.checkpoint_file import BEST, LAST, read_checkpoint
 
 NETWORKS = ((256, 15), (512, 11))  # channels and layers: with AdamW's two moments 106 and 311 MB
 DURABLE_BAR, BLOCKED_SECONDS = 1.3, 0.03
@@ -48,6 +50,7 @@ def compare(trainer: Trainer, folder: Path, rounds: int) -> list[Comparison]:
     """Return the seconds of one size: for a durable file, those in which the step waits, and those of reading it."""
     checkpoints, file = Checkpoints(folder, {"name": "speed"}), folder / LAST
     blocked: list[float] = []
+    blocked_twice: list[float] = []
 
     def save() -> float:
         started = time.perf_counter()
@@ -56,6 +59,18 @@ def compare(trainer: Trainer, folder: Path, rounds: int) -> list[Comparison]:
         checkpoints._wait()
         return time.perf_counter() - started
 
+    def save_twice() -> float:
+        started = time.perf_counter()
+        for _ in range(2):
+            checkpoints._save(trainer, [LAST, BEST])
+        blocked_twice.append(time.perf_counter() - started)
+        checkpoints._wait()
+        return time.perf_counter() - started
+
+    def write_four() -> None:
+        for number in range(4):
+            write_raw(folder / f"raw{number}", written)
+
     save()
     written = file.read_bytes()
     content = pack(trainer, {"name": "speed"})
@@ -63,6 +78,8 @@ def compare(trainer: Trainer, folder: Path, rounds: int) -> list[Comparison]:
         {
             "durable": save,
             "raw": timed(lambda: write_raw(folder / "raw", written)),
+            "twice": save_twice,
+            "raw files": timed(write_four),
             "torch.save": timed(lambda: torch.save(content, folder / "torch.pth")),
             "read": timed(lambda: read_checkpoint(file)),
             "torch.load": timed(lambda: torch.load(file, map_location="cpu", weights_only=True)),
@@ -70,13 +87,16 @@ def compare(trainer: Trainer, folder: Path, rounds: int) -> list[Comparison]:
         rounds,
     )
     checkpoints.on_close(trainer)
-    size, waits = f"{len(written) / 1e6:.0f} MB", tuple(blocked[-rounds:])
+    size, waits, waits_twice = f"{len(written) / 1e6:.0f} MB", tuple(blocked[-rounds:]), tuple(blocked_twice[-rounds:])
     raw, saving, loading = values["raw"], values["torch.save"], values["torch.load"]
+    two_epochs, four_files = f"{size}: last and best of two epochs", "raw write and fsync of four files"
     bar = (BLOCKED_SECONDS,) * rounds
     return [
         Comparison(f"{size}: durable", "s", values["durable"], raw, "raw write and fsync", True, DURABLE_BAR),
         Comparison(f"{size}: step blocked", "s", waits, bar, "30 ms", is_limit=True, bar=1.0),
         Comparison(f"{size}: step blocked", "s", waits, saving, "torch.save, not flushed", is_limit=False),
+        Comparison(f"{two_epochs}: durable", "s", values["twice"], values["raw files"], four_files, is_limit=True),
+        Comparison(f"{two_epochs}: steps blocked", "s", waits_twice, values["raw files"], four_files, is_limit=True),
         Comparison(
             f"{size}: read and verified", "s", values["read"], loading, "torch.load, not verified", is_limit=True
         ),
