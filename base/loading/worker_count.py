@@ -17,7 +17,7 @@ def processors_to_share(*, feeds_accelerator: bool) -> int:
     """Return the number of processors for this process: its share under torchrun, else at most one per torch thread.
 
     A search with several workers gives each of them a number of threads, and `OMP_NUM_THREADS` any process. Next to a
-    GPU threads say nothing: torch needs them hardly, and the loader workers, which have one thread each, all processors.
+    GPU that says nothing: torch hardly uses its threads, and each loader worker has one.
 
     Args:
         feeds_accelerator: The network runs on another device.

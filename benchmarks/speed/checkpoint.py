@@ -1,8 +1,7 @@
 """Checkpoints of 106 and 311 MB: time until the training continues, and until the file is on the disk.
 
-The limit is writing as many bytes and flushing them. The disk must be idle: its speed is in both values. Two epochs that
-are the best so far and end one right after the other write four files: the second waits until those of the first are
-written.
+The limit is writing as many bytes and flushing them. The disk must be idle: its speed is in both values. Two epochs
+that are the best so far and end one right after the other write four files: the second waits for those of the first.
 """
 
 import os
