@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from multiprocessing.process import BaseProcess
@@ -86,7 +86,7 @@ class PolledIterator(_MultiProcessingDataLoaderIter):
         while True:
             seconds = POLL_SECONDS if self.limit is None else min(POLL_SECONDS, self.limit)
             try:
-                has_come, message = self._try_get_data(seconds)
+                has_come, message = self._try_get_data(seconds)  # type: ignore[no-untyped-call]
             except (RuntimeError, EOFError, OSError) as error:
                 failure = _explained(error, self._workers)
                 if failure is None:
@@ -113,14 +113,14 @@ class PolledIterator(_MultiProcessingDataLoaderIter):
                 logger.warning("No loader worker has sent a batch for %g seconds; still waiting.", waited)
 
 
-def _explained(error: Exception, workers: list[BaseProcess]) -> LoaderFailed | None:
+def _explained(error: Exception, workers: Sequence[BaseProcess]) -> LoaderFailed | None:
     """Return the error that names the repair; None if it is of another kind."""
     if isinstance(error, RuntimeError) and not str(error).startswith(_DIED):
         return shortage(error, len(workers))
     return shortage(error, len(workers)) or death(workers)
 
 
-def death(workers: list[BaseProcess]) -> LoaderFailed:
+def death(workers: Sequence[BaseProcess]) -> LoaderFailed:
     """Return the error for loader workers of which at least one has ended; it names the cause by its exit code."""
     for worker in workers:
         worker.join(0.1)  # the end of one that was just killed may not be known yet
