@@ -438,8 +438,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
         else:
             source = IdxImages(str(images_file), str(labels_file), max_decoded_mb=images.max_decoded_mb)
         if isinstance(source, FileImages):
-            source.max_decoded_mb = images.max_decoded_mb
-            source.reduced_decoding = images.reduced_decoding
+            source.max_decoded_mb, source.reduced_decoding = images.max_decoded_mb, images.reduced_decoding
         names = checked_classes([storable(name) for name in labels.classes or ()], source.classes)
         are_ids = all(name.isdecimal() and len(name) < 10 and int(name) < len(names) for name in source.classes)
         if are_ids and not set(source.classes) <= set(names):
