@@ -15,10 +15,14 @@ from models.popnas.model import CellNet
 from search.cli.control import control_parser, run_control
 from search.cli.export import export_csv
 from search.cli.test_run import shrunk
+from search.results.record import parse_objectives
+from search.samplers.base import Observation
 from search.schedulers.base import Decision, Ending, Job, Need
 from search.schedulers.generations import Generations
 from search.schedulers.halving import RandomSearch
+from search.space.drawn import Drawn
 from search.strategies.multi_fidelity import candidate_folder
+from search.strategies.popnas.estimates import Trained, as_if_complete
 from search.strategies.popnas.generation import Generation
 from search.study.folders import create_study_folder
 from search.study.settings import build_study_parts, num_samples_of, with_num_samples
@@ -294,6 +298,23 @@ def test_cells_of_one_block_are_chosen_again_and_again_too(tmp_path, args, searc
     last = [each.audit for each in generations(simulated, of_audit=True)]
     assert last == ([{"val_miou": {"count": 0}}] if predictor == "auto" else []), "after the last generation, once"
     assert len(set(cells_of(simulated))) == sum(sizes)
+
+
+def test_scores_of_cells_that_were_stopped_are_estimated_and_their_costs_are_not():
+    goals = parse_objectives(["min val_loss", "min training_time"])
+    curves = {number: [0.9, 0.9 - 0.1 * number] for number in range(6)} | {6: [0.5], 7: [0.95]}  # two were stopped
+    seen = [Observation(number, Drawn(), tuple((-value, -1.0) for value in curve)) for number, curve in curves.items()]
+    trained = [
+        Trained(number, "[]", {"val_loss": min(curve), "training_time": 1.0}, len(curve))
+        for number, curve in curves.items()
+    ]
+    found = {each.candidate: each.results for each in as_if_complete(trained, seen, goals, (1, 2))}
+    assert [found[number]["val_loss"] for number in range(6)] == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    assert found[6]["val_loss"] == found[7]["val_loss"], "of equal early results nothing follows"
+    assert 0.4 < found[6]["val_loss"] < 0.9
+    assert {each["training_time"] for each in found.values()} == {1.0}
+    whole = trained[:6]
+    assert as_if_complete(whole, seen, goals, (1, 2)) == whole
 
 
 def test_a_search_that_ended_is_not_continued_by_later_rules(tmp_path):

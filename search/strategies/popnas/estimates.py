@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from search.results.record import Objective
+from search.results.record import FACTS, MEASURED, Objective, without_penalty
+from search.samplers.base import Observation
+from search.samplers.learning.evidence import comparable_values
 from search.strategies.popnas.generation import ChosenCell
 from search.strategies.popnas.options import PredictionOptions
 from utils.architecture.cells.expansion import Expansion, Floats
@@ -34,6 +36,36 @@ class Trained:
     cell: str
     results: Mapping[str, float]
     epochs: int
+
+
+def as_if_complete(
+    trained: Sequence[Trained],
+    observations: Sequence[Observation],
+    objectives: Sequence[Objective],
+    fidelities: Sequence[int],
+) -> list[Trained]:
+    """Return cells with scores that compare, if the scheduler has stopped some of them: see `comparable_values`.
+
+    Costs are not changed: they do not depend on the number of epochs.
+
+    Args:
+        trained: Cells with results.
+        observations: Their results after each epoch.
+        objectives: Of the study.
+        fidelities: Epochs at which the scheduler compares, ascending, those of a full training last.
+    """
+    if all(each.epochs not in fidelities[:-1] for each in trained):
+        return list(trained)
+    values = comparable_values(observations, fidelities, len(objectives))
+    found = []
+    for each in trained:
+        scores = {
+            goal.name: value * goal.sign
+            for goal, value in zip(objectives, values.get(each.candidate, ()), strict=False)
+            if goal.name not in (*FACTS, *MEASURED) and math.isfinite(without_penalty(value))
+        }
+        found.append(replace(each, results={**each.results, **scores}))
+    return found
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
 from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells, cells_of
 from search.strategies.popnas.choice import allowed_cells, bounded_costs, choose
-from search.strategies.popnas.estimates import Answer, Request, Trained, read_answer, write_request
+from search.strategies.popnas.estimates import Answer, Request, Trained, as_if_complete, read_answer, write_request
 from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.options import GrowthOptions, PredictionOptions, growth_faults, network_faults
 from search.strategies.popnas.predicted import AUDIT, GENERATIONS, generation_folder, stored_predictions
@@ -316,7 +316,9 @@ class ProgressiveSearch(MultiFidelity):
             blocks=blocks,
             round=number,
             expansion=self.cells.grammar.expand(parents, list(self._cell_of.values()) if parents else []),
-            trained=self._trained(),
+            trained=as_if_complete(
+                self._trained(), self._observed.present()[0], self.parts.objectives, self.scheduler.fidelities()
+            ),
             failed=[
                 cell
                 for number, cell in self._cell_of.items()
