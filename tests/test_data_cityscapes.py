@@ -69,6 +69,27 @@ def test_other_classes_by_a_map(folder):
     assert CityscapesDataLoader.make_export_ids(label_map={"24": 0, "25": 0, "26": 1}) == [24, 26]
 
 
+@pytest.mark.parametrize(
+    ("kind", "ids", "label_map"),
+    [
+        ("labelIds", [0, 1, 2, 3], {str(number): int(number > 6) for number in range(34)}),
+        ("labelTrainIds", [255], {"255": 0, **{str(number): 1 for number in range(19)}}),
+    ],
+)
+def test_a_map_makes_no_labels_of_the_test_split(folder, kind, ids, label_map):
+    arguments = {"label_kind": kind, "label_map": label_map, "classes": ["background", "else"], "is_training": False}
+    cityscapes(folder, splits=("test",))
+    for path in (folder / "gtFine/test").rglob("*_labelIds.png"):
+        save(path.with_name(path.name.replace("labelIds", kind)), random_mask(1, ids))
+    loader = load(folder, split="test", **arguments)
+    with pytest.raises(DataError, match="The test split of Cityscapes has no labels"):
+        loader.require_counted_targets("test_loader")
+    assert all((masks == 255).all() for _, masks, _ in loader)
+    for path in (folder / "gtFine/test").rglob(f"*_{kind}.png"):
+        save(path, random_mask(1, [*ids, 7]))  # labels of the user's own
+    load(folder, split="test", **arguments).require_counted_targets("test_loader")
+
+
 def test_the_test_split_has_no_labels(folder):
     cityscapes(folder, splits=("test",))
     for path in (folder / "gtFine/test").rglob("*.png"):

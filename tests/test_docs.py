@@ -37,6 +37,8 @@ from data_loader.segmentation.loader import SegmentationDataLoader
 from search.executors.table import is_tabulated
 from search.registry import REGISTRY
 from search.samplers import SECTIONS as SAMPLERS
+from search.space.grid_space import GridSpace
+from search.space.space import Space
 from search.study.settings import build_study_parts
 from search.worker.candidate import canonical
 from tests.support.groups import descriptions, from_flat
@@ -79,7 +81,9 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     config = load_config("shown.json")
     if find_markers(config) or "study" in config.get("search", {}) or is_tabulated(config):
         space = build_study_parts(config, canonical).space
-        assert space.find_faults(train.check_config) == []
+        searches = space.searches.values() if isinstance(space, GridSpace) else ()
+        for each in (space, *(Space(search) for search in searches)):
+            assert each.find_faults(train.check_config) == []
     else:
         validate(config, registry())
 

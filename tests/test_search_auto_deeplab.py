@@ -32,6 +32,7 @@ from search.study.journal import JOURNAL, Event, read_events
 from search.study.settings import build_study_parts
 from search.study.state import StudyState
 from search.study.study import Study, build_strategy
+from search.worker import launch
 from search.worker import supernet as supernet_check
 from search.worker.launch import checked_parts, open_study
 from test import test as evaluate_checkpoint
@@ -730,6 +731,37 @@ def test_a_supernet_that_exceeds_the_memory_of_the_machine_is_refused_at_the_sta
     config = small_config(tmp_path)
     config["search"]["strategy"]["args"]["supernet"]["trainer"]["ema"] = 0.5
     checked_parts(config, is_new=False)  # it has begun, perhaps on another machine and by earlier rules
+
+
+def grid_of(config, **search):
+    """A grid whose conditions are trainings of the final network, and a search by supernets."""
+    options = {**config.pop("search"), **search}
+    config["arch"]["args"]["genotype"] = ONE.to_json()
+    condition = {"search": options, "arch": {"type": "AutoDeepLab", "args": {"genotype": None}}}
+    return {**config, "search": {"study": {"conditions": {"plain": {}, "searched": condition}}}}
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"retrain": {"top": 0}}, "search.retrain"),
+        ({"limits": {"max_memory_mb": 0.01}}, "search.strategy.args.supernet: memory_mb"),
+    ],
+)
+def test_a_condition_that_is_a_search_is_checked_when_its_grid_begins(tmp_path, search, message):
+    config = grid_of(small_config(tmp_path), **search)
+    with pytest.raises(ConfigError, match=f"^search.study.conditions.searched: {message}"):
+        checked_parts(config)
+    assert not any(tmp_path.iterdir())
+    checked_parts(config, is_new=False)  # it has begun by earlier rules, and the condition fails as a candidate
+
+
+def test_a_condition_is_not_checked_by_later_rules_than_its_grid(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "require_trainable", lambda _parts: pytest.fail("checked again"))
+    config = small_config(tmp_path)
+    config["search"]["strategy"]["args"]["supernet"]["trainer"]["ema"] = 0.5  # refused by a later rule
+    parts = open_study(config, "auto", is_condition=True).parts
+    assert not parts.is_new
 
 
 def test_a_network_without_an_architecture_is_refused_at_the_start(tmp_path):

@@ -20,7 +20,7 @@ from data_loader.common.options import (
     UprightAugmentationOptions,
 )
 from data_loader.images.files import read_mask
-from data_loader.segmentation.labels import Labels, export_ids
+from data_loader.segmentation.labels import Labels, export_ids, unmapped_value
 from data_loader.segmentation.loader import MaskDataLoader
 from data_loader.segmentation.pairs import Header, ImagePairs, Pair, existing_pairs
 from utils.errors import DataError
@@ -106,17 +106,18 @@ class CityscapesDataLoader(MaskDataLoader):
         chosen = split or loading.default_split
         listing = list_cityscapes(folder, chosen, label_kind, annotations)
         pairs = listing.usable()[: loading.samples]
-        self._without_labels = reason_without_labels(pairs[0], classes) if chosen == "test" else None
+        self._without_labels = reason_without_labels(pairs[0], label_kind) if chosen == "test" else None
         if self._without_labels is not None and loading.is_training:
             raise self._without_labels
         preprocessing = self.make_preprocessing(images)
-        kind = ImagePairs if self._without_labels is None else UnlabelledImages
-        source = kind(
+        source = (ImagePairs if self._without_labels is None else UnlabelledImages)(
             pairs,
             in_channels=preprocessing.in_channels,
             max_decoded_mb=images.max_decoded_mb,
             reduced_decoding=images.reduced_decoding,
         )
+        if isinstance(source, UnlabelledImages) and options.label_map is not None:
+            source.value = unmapped_value(options.label_map)
         super().__init__(source, preprocessing, classes, augmentation, loading)
         self.listing_faults = listing.faults
 
@@ -137,7 +138,13 @@ class CityscapesDataLoader(MaskDataLoader):
 
 
 class UnlabelledImages(ImagePairs):
-    """Image files whose masks are missing or empty: every pixel is ignored."""
+    """Image files whose masks are missing or empty: every pixel is ignored.
+
+    Attributes:
+        value: Of every pixel of a mask.
+    """
+
+    value: int = IGNORED
 
     def header(self, index: int) -> Header:
         """Return the size of an image, which is that of its mask, too."""
@@ -145,15 +152,24 @@ class UnlabelledImages(ImagePairs):
         return Header(image, image, depth)
 
     def mask(self, index: int) -> np.ndarray:
-        """Return a mask (h, w) uint8 of ignored pixels."""
-        return np.full(self.image_header(index)[0], IGNORED, np.uint8)
+        """Return a mask (h, w) uint8 or uint16 of ignored pixels."""
+        return np.full(self.image_header(index)[0], self.value, np.min_scalar_type(self.value))
 
 
-def reason_without_labels(first: Pair, classes: Labels) -> DataError | None:
-    """Return why the test split has no labels, None if it has some: masks that the archive has for it are empty."""
+def reason_without_labels(first: Pair, label_kind: LabelKind) -> DataError | None:
+    """Return why the test split has no labels, None if it has some.
+
+    Masks that the archive has for it hold none of the 19 classes, only the ids 0 to 3 of what no camera sees. A label
+    map may make a class of these, so that the ids of the file decide.
+
+    Args:
+        first: Of the split.
+        label_kind: Of its mask.
+    """
     if not os.path.isfile(first.mask):
         return DataError(f"The test split of Cityscapes has no labels ({first.mask} does not exist); {_SERVER}.")
-    if (classes.convert(read_mask(first.mask))[0] == IGNORED).all():
+    known = list(CLASS_IDS.values()) if label_kind == "labelIds" else range(len(CLASS_IDS))
+    if not np.isin(read_mask(first.mask), list(known)).any():
         return DataError(f"The test split of Cityscapes has no labels ({first.mask} is empty); {_SERVER}.")
     return None
 

@@ -149,6 +149,12 @@ def parse_label_map(label_map: Mapping[str, int]) -> dict[int, int]:
     return parsed
 
 
+def unmapped_value(label_map: Mapping[str, int]) -> int:
+    """Return the largest value of masks that a `label_map` leaves out, so that it is ignored."""
+    mapped = parse_label_map(label_map)
+    return max(set(range(LARGEST_LABEL + 1)) - set(mapped))
+
+
 def export_ids(label_map: Mapping[str, int] | None) -> list[int] | None:
     """Return the data set's value for each class, (num_classes,): of several that become one class the first.
 

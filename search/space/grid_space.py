@@ -14,7 +14,6 @@ from search.space.space import Space
 from utils.errors import ConfigError, SearchError
 
 CONDITION, SEED, FOLD = "condition", "seed", "fold"
-_CONDITIONS = "search.study.conditions"
 _OF_THE_STUDY = ("executor", "resources", "max_epoch_time")  # keys that a condition which is a search does not have
 
 
@@ -31,6 +30,11 @@ class GridPlace:
     condition: int
     repeat: int
     fold: int | None
+
+
+def condition_path(name: str) -> str:
+    """Return the JSON path of a condition."""
+    return f"search.study.conditions.{name}"
 
 
 class GridSpace(Space):
@@ -74,7 +78,7 @@ class GridSpace(Space):
         Raises:
             ConfigError: A path leads nowhere, or it cannot be trained.
         """
-        place = f"{_CONDITIONS}.{name}"
+        place = condition_path(name)
         try:
             changed = apply_changes(config, changes)
         except ConfigError as error:
@@ -198,7 +202,7 @@ class GridSpace(Space):
         return f"{len(self.conditions)} conditions{folds}: {self.candidates_per_seed} trainings per seed."
 
     def find_faults(self, check: Callable[[Mapping[str, Any]], Any]) -> list[str]:
-        """Check the config of each condition.
+        """Check the config of each condition that is a training; the others are spaces, see `searches`.
 
         Args:
             check: Raises a `ConfigError` for a config that cannot be trained.
@@ -207,18 +211,14 @@ class GridSpace(Space):
             ConfigError: Some conditions are faulty; all are listed.
         """
         faults = Faults()
-        for name, drawn in zip(
-            self.conditions, map(self.random, range(0, self.candidates_per_seed, self.folds or 1)), strict=True
-        ):
-            config = {**self.config(drawn), "seed": self.first_seed}
+        for name, config in self.configs.items():
+            if name in self.searches:
+                continue
             try:
-                if self.is_search(drawn):
-                    Space(config, study_seed=self.first_seed).find_faults(check)
-                else:
-                    check(config)
+                check({**(with_fold(config, 0, self.folds) if self.folds else config), "seed": self.first_seed})
             except ConfigError as error:
                 for each in error.parts or [error]:
-                    faults.add(f"{_CONDITIONS}.{name}", str(each))
+                    faults.add(condition_path(name), str(each))
         if faults:
             raise faults.error()
         return []

@@ -13,7 +13,7 @@ from search.schedulers.base import Decision, Job
 from search.space.grid_space import GridSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome
 from search.strategies.multi_fidelity import MultiFidelity, candidate_folder
-from search.study.folders import CONFIG
+from search.study.folders import CONFIG, run_folder
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
@@ -103,7 +103,7 @@ class Grid(MultiFidelity):
 
     def _pool_task(self, last: int) -> Task:
         self._num_tasks += 1
-        folders = [str(self.study.folder / candidate_folder(each)) for each in self._fold_group(last)]
+        folders = [str(run_folder(self.study.folder, candidate_folder(each))) for each in self._fold_group(last)]
         task = Task(f"{self.stage}/{POOL}{last}/{self._num_tasks}", POOL, {"folders": folders}, candidate=last)
         self._pooling[task.id] = last
         return task

@@ -113,19 +113,40 @@ def place_runs(folder: Path, run_dir: str | None) -> None:
         run_dir: Folder that gets `<name>/<time>/candidates` and `retrained`; None: they stay in the study's folder.
 
     Raises:
-        SearchError: They cannot be created.
+        SearchError: They cannot be created, or another study has its runs there.
     """
     for name in (CANDIDATES, RETRAINED) if run_dir is not None else ():
         link, target = folder / name, Path(run_dir or "").resolve() / folder.parent.name / folder.name / name
         try:
-            target.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink() and not link.exists():
-                link.symlink_to(target, target_is_directory=True)
+            if link.is_symlink():
+                link.resolve().mkdir(parents=True, exist_ok=True)
+            elif not link.exists():  # else the study began without it
+                _place_anew(link, target)
         except OSError as error:
             raise SearchError(
                 f"search.run_dir: {target} cannot be used ({error.strerror}). The runs of candidates are stored there. "
                 "Name a folder that this machine and all workers may write to."
             ) from error
+
+
+def _place_anew(link: Path, target: Path) -> None:
+    """Create the folder of runs that a study has not begun yet, and a link to it.
+
+    Raises:
+        SearchError: Another study of the same name and second has it.
+        OSError: It cannot be created.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target, target_is_directory=True)  # first: if it is killed now, the study continues with the link
+    try:
+        target.mkdir()
+    except OSError as error:
+        link.unlink()
+        if isinstance(error, FileExistsError):
+            raise SearchError(
+                f"search.run_dir: {target} holds the runs of another study of this name and time. Start this one again."
+            ) from error
+        raise
 
 
 def make_log_folder(folder: Path) -> Path:

@@ -30,7 +30,7 @@ from search.samplers.base import Sampler
 from search.samplers.enqueued import KnownFirst
 from search.schedulers.base import Scheduler
 from search.schedulers.halving import RandomSearch
-from search.space.grid_space import GridSpace
+from search.space.grid_space import GridSpace, condition_path
 from search.space.space import Canonical, Space
 from search.study.tabulated import require_no_table, tabulated_space
 from utils.errors import ConfigError, EspalierError, each_error
@@ -323,6 +323,7 @@ def _grid_parts(
         limits=None if space.searches else _limits_of(options, objectives),
         max_epoch_time=options.max_epoch_time,
         strategy="Grid",
+        run_dir=None if space.searches else options.run_dir,  # as the budget; the journals of searches stay here
         resources=options.resources,
     )
 
@@ -336,7 +337,7 @@ def _check_grid(
             build_study_parts(search, canonical)
         except EspalierError as error:
             for each in each_error(error):
-                faults.add(f"search.study.conditions.{name}", str(each))
+                faults.add(condition_path(name), str(each))
     if space.searches and options.resources:
         faults.add(
             "search.resources", f"{show(options.resources)}: a condition that is a search has one device. Remove it."

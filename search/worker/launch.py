@@ -11,7 +11,8 @@ from build import registry
 from config.faults import Faults
 from config.held_out import with_split_seed
 from search.executors.table import is_tabulated
-from search.space.grid_space import with_fold
+from search.space.grid_space import GridSpace, condition_path, with_fold
+from search.space.space import Space
 from search.study.folders import as_in_study, changes, create_study_folder, differences, find_studies, read_study_config
 from search.study.journal import JOURNAL
 from search.study.settings import StudyParts, build_study_parts, num_samples_of, with_num_samples
@@ -20,7 +21,7 @@ from search.worker.candidate import canonical
 from search.worker.supernet import require_trainable
 from train import check_config
 from utils.environment import capture
-from utils.errors import ConfigError, EspalierError, SearchError
+from utils.errors import ConfigError, DataError, EspalierError, SearchError, each_error
 from utils.writing.text import in_one_line
 
 WORKER = "search.worker.runner:worker"
@@ -45,27 +46,59 @@ class Beginning:
     changed: Sequence[str] = ()
 
 
-def checked_parts(config: Mapping[str, Any], *, is_new: bool = True) -> StudyParts:
+def checked_parts(config: Mapping[str, Any], *, is_new: bool = True, place: str = "") -> StudyParts:
     """Build the parts of a study, and check candidates that together contain every branch of every choice.
 
     Args:
         config: From `load_config`.
-        is_new: Whether the study begins; then supernets are checked by all rules, their memory and schedules, too.
+        is_new: Whether the study begins; then supernets are checked by all rules, their memory and schedules, too, as
+            well as the conditions of a grid that are searches.
+        place: Of a search that is a condition of a grid: its JSON path, for messages.
 
     Raises:
         ConfigError: The config is faulty, or no candidate of its space can be trained.
+        DataError: A supernet is to be trained on data that cannot be read.
     """
     parts = replace(build_study_parts(config, canonical), is_new=is_new)
-    strategy = build_strategy(parts)  # only to check it
-    logger.info("%s", strategy.describe(parts.space))
+    strategy, prefix = build_strategy(parts), f"{place}: " if place else ""  # the strategy only to check it
+    logger.info("%s%s", prefix, strategy.describe(parts.space))
     if parts.folds is not None:
-        logger.info("Each candidate is trained %d times, in folds of the training data.", parts.folds)
-    faults = strategy.find_faults(parts.space, partial(_check_candidate, num_folds=parts.folds))
+        logger.info("%sEach candidate is trained %d times, in folds of the training data.", prefix, parts.folds)
+    faults, refused = Faults(), list[str]()
+    with faults.collecting():
+        refused = strategy.find_faults(parts.space, partial(_check_candidate, num_folds=parts.folds))
+    if isinstance(parts.space, GridSpace):
+        _check_searches(parts, parts.space, faults)
     if faults:
-        logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
+        raise faults.error()
+    if refused:
+        text = "\n  ".join(refused)
+        logger.warning("%sSome candidates cannot be trained and are refused when drawn:\n  %s", prefix, text)
     if is_new and strategy.result_is_retrained:
         require_trainable(parts)
     return parts
+
+
+def _check_searches(parts: StudyParts, space: GridSpace, faults: Faults) -> None:
+    """Check the conditions of a grid that are searches, by all rules if it begins.
+
+    Raises:
+        DataError: See `checked_parts`.
+    """
+    executor = parts.config["search"].get("executor", "serial")  # whose devices the searches will have
+    for name, config in space.searches.items():
+        place = condition_path(name)
+        study = {**config, "seed": space.first_seed, "search": {**config["search"], "executor": executor}}
+        try:
+            if parts.is_new:
+                checked_parts(study, place=place)
+            else:
+                Space(study, study_seed=space.first_seed).find_faults(check_config)
+        except DataError as error:
+            raise DataError(f"{place}: {error}", place=error.place) from error
+        except EspalierError as error:
+            for each in each_error(error):
+                faults.add(place, str(each))
 
 
 def _check_candidate(config: Mapping[str, Any], *, num_folds: int | None) -> None:
@@ -94,7 +127,7 @@ def open_study(
     *,
     plugins: Sequence[str] = (),
     verbose: bool = False,
-    fixes_split: bool = True,
+    is_condition: bool = False,
 ) -> Study:
     """Return a new study, or an earlier one that continues.
 
@@ -103,16 +136,17 @@ def open_study(
         resume: "auto": the newest study of the same space, a new one if there is none; or the folder of a study.
         plugins: Files with the user's classes, loaded already.
         verbose: Whether workers print the shapes of each network.
-        fixes_split: Whether all candidates of a new study hold out the same samples.
+        is_condition: Whether the study is a condition of a grid, which has checked it when it began. Then its
+            candidates hold out samples by their seeds, as in a grid that an earlier version began.
 
     Raises:
         ConfigError: The config is faulty.
         SearchError: The study is of another space, or the folder cannot be created.
     """
-    beginning = _beginning_of(config, resume, fixes_split=fixes_split)
+    beginning = _beginning_of(config, resume, fixes_split=not is_condition)
     config, folder, num_samples = beginning.config, beginning.folder, beginning.num_samples
     wanted = config if num_samples is None else with_num_samples(config, num_samples)
-    parts = checked_parts(wanted, is_new=folder is None)
+    parts = checked_parts(wanted, is_new=folder is None and not is_condition)
     if folder is None:
         _check_warm_start(parts.warm_start)
         folder = create_study_folder(config["trainer"].get("save_dir", "saved/"), config["name"], config)

@@ -9,10 +9,12 @@ from typing import Any
 from search.results.leaderboard import winner_of
 from search.results.record import StudyRecord
 from search.study.best import BEST_FOLDER, CHECKPOINT
-from search.study.folders import CONFIG
+from search.study.folders import CONFIG, find_studies, read_study_config
 from search.worker.callbacks import Report
 from search.worker.launch import open_study
 from utils.errors import SearchError
+
+_PARTS_OF_A_CANDIDATE = 4  # of its path: name and time of the study, "candidates", number
 
 
 def run_search_task(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -35,9 +37,11 @@ def run_search_task(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     config, folder, device = task["config"], Path(task["folder"]), task.get("device")
     executor = {"type": "serial", "args": {} if device is None else {"device": device}}
     trainer = {**config["trainer"], "save_dir": str(folder)}
-    space = {**config, "trainer": trainer, "search": {**config["search"], "executor": executor}}
-    # The held-out samples follow from the seeds of the candidates, as in a grid that an earlier version began.
-    record = open_study(space, "auto", plugins=task.get("plugins", []), fixes_split=False).run()
+    options = {**config["search"], "executor": executor}
+    if options.get("run_dir") is not None:
+        options["run_dir"] = _run_dir_of(folder, config)
+    space = {**config, "trainer": trainer, "search": options}
+    record = open_study(space, "auto", plugins=task.get("plugins", []), is_condition=True).run()
     winner = winner_of(record)
     if winner is None:
         raise SearchError(f"{record.folder}: the search has no winner. Look into its folder.")
@@ -57,6 +61,21 @@ def run_search_task(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     names = tests[0] if tests else {}
     test = {name: statistics.fmean(each[name] for each in tests) for name in names}
     return {"status": "ended", "is_finished": True, "test": test}
+
+
+def _run_dir_of(folder: Path, config: Mapping[str, Any]) -> str:
+    """Return the folder below `search.run_dir` for the runs of a search: another one for each candidate.
+
+    A search that an earlier version began continues with the one that it has.
+
+    Args:
+        folder: Of the candidate, `<name>/<time>/candidates/<number>`.
+        config: Its space.
+    """
+    asked = str(config["search"]["run_dir"])
+    if any(read_study_config(each)["search"].get("run_dir") == asked for each in find_studies(folder / config["name"])):
+        return asked
+    return str(Path(asked).joinpath(*folder.parts[-_PARTS_OF_A_CANDIDATE:]))
 
 
 def _seconds_of(record: StudyRecord) -> float:
