@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.result_files import json_object, require_result_file
 from benchmarks.speed.comparison import Comparison, as_table
 from utils.environment import capture
 
@@ -38,6 +39,9 @@ def main() -> int:
         parser.error(f"{', '.join(unknown)}: no such benchmark. There are {', '.join(NAMES)}.")
     if arguments.rounds < 1:
         parser.error(f"--rounds {arguments.rounds}: at least one round is needed.")
+    if arguments.output is not None:
+        for name in arguments.names or NAMES:
+            require_result_file(arguments.output / f"{name}.json", json_object("benchmark", "rounds", "rows"))
     if len(arguments.names) == 1:
         run(arguments.names[0], arguments.rounds, arguments.output)
         return 0

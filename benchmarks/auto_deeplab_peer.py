@@ -31,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import Tensor, nn
 
+from benchmarks.result_files import require_result_file
+
 PEER = "public code"
 FORWARD = "forward"
 KINDS = (FORWARD, "weights", "architecture")
@@ -220,6 +222,7 @@ def main() -> None:
         print(json.dumps(run_one(options, options.one)))
         return
     names = [*([PEER] if options.peer else []), *dict(options.setting)]
+    require_result_file(options.output, lambda text: "parameters" in next(iter(json.loads(text)[0].values())))
     rounds = []
     for number in range(options.rounds):
         order = names if number % 2 == 0 else names[::-1]

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from base.subsampled_convolution import SubsampledConv2d
+from benchmarks.result_files import json_lines, require_result_file
 from trainer.runtime import cpu_convolutions
 from trainer.runtime.cpu_convolutions import replace_convolutions
 
@@ -487,6 +488,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the shapes (default: 0)")
     parser.add_argument("--all", action="store_true", help="name also the wrong shapes that are replaced")
     arguments = parser.parse_args()
+    require_result_file(arguments.output, json_lines("batch", "instructions", "counts", "wrong"), ".jsonl")
     memory = prepare_process(arguments.heap)
     has_bf16 = any(getattr(torch.cpu, f"_is_{name}_supported")() for name in ("avx512_bf16", "amx_tile"))
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {memory}")

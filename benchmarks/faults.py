@@ -21,7 +21,9 @@ import torch
 
 from benchmarks.fault_rows import checkpoints, configs, data_files, machine
 from benchmarks.fault_rows.bench import Bench, Fault, base_config, verdict
+from benchmarks.result_files import beginning, require_result_file
 
+HEADER = "| | group | fault | expected | seen |"
 ROWS: list[Fault] = [*machine.ROWS, *checkpoints.ROWS, *configs.ROWS, *data_files.ROWS]
 
 
@@ -39,9 +41,10 @@ def main() -> None:
     parser.add_argument("--match", default="", help="only rows whose name has this text")
     parser.add_argument("--output", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
+    require_result_file(arguments.output, beginning(HEADER), ".md")
     torch.set_num_threads(1)
     rows = [row for row in ROWS if arguments.group in (None, row.group) and arguments.match in row.name]
-    lines = ["| | group | fault | expected | seen |", "|---|---|---|---|---|"]
+    lines = [HEADER, "|---|---|---|---|---|"]
     num_wrong, started = 0, time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         run = finished_run(Path(scratch) / "made")

@@ -24,6 +24,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.result_files import json_values, require_result_file
+
 SECONDS, MEGABYTES = 5, 1024
 BASE_MEGABYTES = 1024  # of the program itself, with torch
 
@@ -129,6 +131,7 @@ def main() -> None:
         os.chdir(arguments.folder)
         fuzz(arguments.target[0], int(arguments.minutes * 60), arguments.folder)
         return
+    require_result_file(arguments.output, json_values("runs", "reached", "megabytes", "fault"))
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     for target in arguments.target or list(targets()):
         with tempfile.TemporaryDirectory() as folder:

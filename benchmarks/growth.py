@@ -177,6 +177,16 @@ def measured_in_process(name: str, size: int) -> float:
     return float(done.stdout.split()[-1])
 
 
+def require_results_folder(folder: Path, names: list[str]) -> None:
+    """End the program if numbers or plots would replace other files: plots are ours if our numbers are next to them."""
+    from benchmarks.result_files import json_values, require_result_file
+
+    numbers = folder / "growth.json"
+    require_result_file(numbers, json_values("sizes", "values", "unit", "exponent"))
+    for name in names if not numbers.exists() else ():
+        require_result_file(folder / f"{name}.png", lambda _: False, ".png")
+
+
 def main() -> None:
     """Measure, print a table and write plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -189,6 +199,8 @@ def main() -> None:
     if arguments.size is not None:
         print(statistics.median(GROWTHS[arguments.names[0]].measure(arguments.size)))
         return
+    if arguments.output is not None:
+        require_results_folder(arguments.output, arguments.names or list(GROWTHS))
     print("| what | sizes | values | exponent |\n| --- | --- | --- | --- |")
     results = {}
     for name in arguments.names or GROWTHS:

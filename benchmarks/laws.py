@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.result_files import require_result_file
 from tests.support.laws import GRID, PROCESSES, Cell, all_cells, broken_laws, check_in_two_processes
 
 PARTS = ("loss", "metrics", "norm", "schedule", "processes")
@@ -88,6 +89,8 @@ def main() -> int:
         work(arguments.work, set(json.loads(sys.stdin.read())))
         return 0
     output: Path | None = arguments.output
+    names = {str(cell) for cell in all_cells()}
+    require_result_file(output, lambda text: set() < json.loads(text).keys() <= names)
     results: Results = json.loads(output.read_text()) if output is not None and output.exists() else {}
 
     def store() -> None:

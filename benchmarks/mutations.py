@@ -25,6 +25,10 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.result_files import json_lines, require_result_file
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("base", "trainer", "models", "data_loader", "predictor")
 SECONDS = 900.0  # of one run of the tests; a mutation that makes them hang is caught
@@ -323,6 +327,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="only those of the output file that were not caught")
     parser.add_argument("--list", action="store_true", help="print the mutations and run nothing")
     options = parser.parse_args()
+    require_result_file(options.output, json_lines("seed", "file", "before", "after", "outcome"), ".jsonl")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     earlier = [json.loads(line) for line in options.output.read_text().splitlines()] if options.output.exists() else []
     known = {key(row): row for row in earlier}

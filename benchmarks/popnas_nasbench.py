@@ -33,6 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small; before nu
 
 import numpy as np
 
+from benchmarks.result_files import json_lines, require_result_file
 from benchmarks.simulator import simulate
 from benchmarks.two_objectives import TRAININGS, FrontTask, front_samplers
 from config.objects import instantiate
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("popnas_nasbench.jsonl"))
     parser.add_argument("--only-print", action="store_true", help="compute nothing")
     options = parser.parse_args()
+    require_result_file(options.output, json_lines("contender", "seed", "trainings", "best"), ".jsonl")
     text = options.output.read_text(encoding="utf-8") if options.output.exists() else ""
     lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
     known = {(line["contender"], line["seed"]) for line in lines}

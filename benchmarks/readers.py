@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.result_files import json_values, require_result_file
 from data_loader.classification.sources import read_idx, read_list
 from data_loader.common.array_files import read_array
 from data_loader.convert.__main__ import read_annotations
@@ -440,6 +441,7 @@ def main() -> int:
         work(arguments.work[0], int(arguments.work[1]), int(arguments.work[2]))
         return 0
     output: Path | None = arguments.output
+    require_result_file(output, json_values("next", "refused", "slowest", "peak", "faults"))
     results: dict[str, Any] = json.loads(output.read_text()) if output is not None and output.exists() else {}
 
     def store() -> None:

@@ -30,9 +30,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small; before numpy is imported
 
+from benchmarks.result_files import beginning, require_result_file
 from benchmarks.search_contenders import REFERENCE, Contender, contenders, described, installed
 from benchmarks.search_tasks import LCBENCH, REAL, Task, read_tasks
 from benchmarks.simulation_results import (
+    COLUMNS,
     Figures,
     Key,
     Result,
@@ -101,6 +103,7 @@ def main() -> None:
     parser.add_argument("--only-print", action="store_true", help="compute nothing")
     parser.add_argument("--markdown", action="store_true", help="print the table of README.md, too")
     options = parser.parse_args()
+    require_result_file(options.output, beginning(",".join(COLUMNS)), ".csv")
     tasks = [task for task in read_tasks(options.folder) if options.tasks in task.name]
     file = ResultFile(options.output)
     front = None if options.nasbench is None else FrontTask(options.nasbench)

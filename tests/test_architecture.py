@@ -24,6 +24,7 @@ COMMANDS = {"build", "train", "test", "export", "base", "config", "data_loader",
 MORE = {
     **dict.fromkeys(("search/worker/", "search/__main__.py"), COMMANDS),
     **{f"data_loader/{name}/__main__.py": {"config"} for name in ("convert", "people_zoo")},
+    "models/zoo/pack.py": {"config"},
 }
 OURS = {*ALLOWED, "build", "train", "test", "inference", "export"}
 

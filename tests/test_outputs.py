@@ -1,15 +1,18 @@
 """No option of any command writes over a checkpoint, a journal, a config, data or source code."""
 
 import argparse
+import importlib
 import json
 import os
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from support.checkpoints import write_checkpoint
 from test_search_outputs import contents, make_study
 
@@ -18,10 +21,12 @@ import inference
 import new_project
 import test as testing
 import train
+from benchmarks.result_files import beginning, json_lines, json_object, json_values, require_result_file
 from build import build_model, read_data_spec
 from config import cli
 from data_loader.convert import __main__ as convert
 from data_loader.people_zoo import __main__ as people_zoo
+from models.zoo import pack
 from search.__main__ import main as search
 from search.__main__ import search_parser
 from search.cli.compare import compare_parser
@@ -53,6 +58,7 @@ OUTPUTS = {
     "test --output": "--resume {checkpoint} --output {output}",
     "test --export-predictions": "--resume {checkpoint} --export-predictions {output}",
     "export --output": "--resume {checkpoint} --output {output}",
+    "pack output": "run/checkpoint-last.pth {output}",
     "inference --output": "--resume {checkpoint} --source {photo} --output {output}",
     "search report --output": "report {study} --output {output}",
     "search export --csv": "export {study} --csv {output}",
@@ -80,7 +86,7 @@ NO_OUTPUTS = {
     *("--limit", "--max-decoded-mb", "--show", "--benchmark", "--window", "--overlap", "--tta-flip", "--tta-scales"),
     *("--test-run", "--verbose", "folder", "--candidate", "--epoch", "num_samples", "values", "candidate"),
     *("--study", "--lead", "--patience", "--claim", "--metric", "--predict", "--update"),
-    *("source", "--unlabelled", "--crowd", "--list-models", "--photos", "--splits", "--passers-by"),
+    *("source", "run", "--unlabelled", "--crowd", "--list-models", "--photos", "--splits", "--passers-by"),
     *("--train", "--valid", "--processes", "--overwrite"),
 }
 # These are a number, a file that is read, and a folder that is new or empty.
@@ -94,7 +100,7 @@ def parsers():
     yield from (("train", train.parser()), ("test", testing.parser()))
     yield from (("inference", inference.parser()), ("export", export.parser()))
     yield from (("convert", convert.parser()), ("people_zoo", people_zoo.parser()))
-    yield "new_project", new_project.parser()
+    yield from (("new_project", new_project.parser()), ("pack", pack.parser()))
     yield "search compare", compare_parser()
     yield from (("search", search_parser()), ("search join", join_parser()))
     yield from ((f"search {name}", command_parser(name)) for name in COMMANDS)
@@ -157,7 +163,7 @@ NAMES = [
     *("study/candidates/00000/model_best.pth", "copy.db", "mine.py", "weights.onnx", "other.onnx", "link.html"),
     *("data/pairs.csv", "data/0.jpg", "data/1.png", "photo.png"),
 ]
-PROGRAMS = {"train": train, "test": testing, "export": export, "inference": inference}
+PROGRAMS = {"train": train, "test": testing, "export": export, "inference": inference, "pack": pack}
 
 
 @pytest.mark.parametrize("option", OUTPUTS)
@@ -174,7 +180,8 @@ def test_no_output_replaces_what_must_not_be_lost(option, world, monkeypatch, ca
         else:
             code = cli.run_command(program.main, program.parser(), words.split())
         error = capsys.readouterr().err
-        assert (code, error.startswith("error: --"), error.count("\n")) == (2, True, 1), (name, error)
+        assert (code, error.count("\n")) == (2, 1), (name, error)
+        assert error.startswith(("error: --", "error: OUTPUT")), (name, error)
         assert contents(world) == before, name
 
 
@@ -252,3 +259,65 @@ def test_a_database_of_optuna_may_be_added_to(tmp_path):
     outputs.require_database(tmp_path / "x.db", "--optuna")
     with pytest.raises(ConfigError, match="not a storage of Optuna"):
         outputs.require_database(Path(__file__), "--optuna")
+
+
+RESULTS_OF_BENCHMARKS = {"faults": "", "laws": "", "growth": "growth.json", "fuzz": ""}
+
+
+@pytest.mark.parametrize(("name", "file"), RESULTS_OF_BENCHMARKS.items())
+def test_no_benchmark_replaces_what_it_has_not_written(name, file, world, monkeypatch, capsys):
+    output = world / "run/config.json" if not file else world / "results"
+    if file:
+        output.mkdir(exist_ok=True)
+        shutil.copy(world / "run/config.json", output / file)
+    before = contents(world)
+    monkeypatch.setattr(sys, "argv", [name, "--output", str(output)])
+    for each in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # benchmarks set them
+        monkeypatch.setenv(each, "1")
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert (ended.value.code, contents(world)) == (2, before)
+    assert "would write over a file that is not a result of this benchmark" in capsys.readouterr().err
+
+
+def test_every_benchmark_with_an_output_has_the_guard():
+    files = (Path(__file__).parents[1] / "benchmarks").glob("*.py")
+    texts = [text for file in files if 'add_argument("--output"' in (text := file.read_text())]
+    assert len(texts) > 10
+    assert not [text for text in texts if "    require_result" not in text]
+
+
+def test_results_of_benchmarks_are_continued(tmp_path):
+    file = tmp_path / "results"
+    tests = (
+        ('{"a": {"runs": 1, "reached": 2}}', json_values("runs", "reached"), '{"a": 1}'),
+        ('{"seed": 0, "found": 1}\n{"se', json_lines("seed", "found"), '{"seed": 0}\n'),
+        ('{"rows": [], "rounds": 1}', json_object("rows"), "[]"),
+        ("| a |\n", beginning("| a |"), "| b |\n"),
+    )
+    for text, test, other in tests:
+        file.write_text(text)
+        require_result_file(file, test)
+        for content in (other.encode(), b"\xff"):
+            file.write_bytes(content)
+            with pytest.raises(SystemExit):
+                require_result_file(file, test)
+
+
+def test_what_is_packed_is_a_checkpoint_of_a_training(tmp_path, capsys):
+    def packed(source, output="small.pth"):
+        code = cli.run_command(pack.main, pack.parser(), [str(tmp_path / source), str(tmp_path / output)])
+        return code, capsys.readouterr().err
+
+    content = dict.fromkeys(pack.KEPT, 1) | {"config": {"trainer": {}}, "state_dict": {"a": torch.ones(2)}}
+    write_checkpoint(tmp_path / "model_best.pth", content | {"optimizer": {}})
+    for _ in range(2):  # the second time it is replaced
+        assert packed("model_best.pth") == (0, "")
+    assert packed("small.pth", "model_best.pth")[0] == 2
+    code, error = packed("none")
+    assert (code, error.count("\n")) == (4, 1)
+    assert error.startswith(f"error: {tmp_path / 'none'}: there is no such file.")
+    write_checkpoint(tmp_path / "weights.pth", {"a": torch.ones(2)})
+    assert "is no checkpoint of a training (it has no " in packed("weights.pth", "new.pth")[1]
+    write_checkpoint(tmp_path / "large.pth", content | {"state_dict": {"a": torch.tensor([1e5])}})
+    assert "a weight of 100000.0 is beyond half precision" in packed("large.pth", "new.pth")[1]
