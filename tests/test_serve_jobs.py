@@ -33,7 +33,7 @@ from search.serve.jobs.queue import JobQueue
 from search.serve.jobs.supervisor import supervise
 from search.serve.refusals import Refusal
 from search.study.folders import find_studies
-from search.study.journal import JOURNAL, read_events
+from search.study.journal import JOURNAL, Journal, read_events
 from tests.support.served import client_of, prepare
 from tests.support.served_job import PROGRAM, write_configs
 from utils.environment import REPOSITORY
@@ -299,6 +299,29 @@ def test_a_command_with_a_key_is_obeyed_once(tmp_path):
         assert len(list((folder / "commands").iterdir())) == 2
 
 
+@pytest.mark.parametrize("is_obeyed", [False, True])
+def test_a_command_whose_answer_was_lost_in_a_kill_is_obeyed_once(tmp_path, is_obeyed):
+    saved, configs = prepare(tmp_path)
+    (folder,) = find_studies(saved)
+    with client_of(saved, configs, num_jobs=0) as client:
+        (study,) = client.get("/api/studies").json()["studies"]
+        path, body, headers = f"/api/studies/{study['id']}/add", {"num_samples": 2}, {"Idempotency-Key": "one"}
+        assert client.post(path, json=body, headers=headers).status_code == 202
+        (stored,) = saved.rglob("keys/*.json")
+        content = json.loads(stored.read_text())
+        del content["answer"]
+        stored.write_text(json.dumps(content))  # as if the service had been killed before it stored the answer
+        (left,) = (folder / "commands").iterdir()
+        if is_obeyed:
+            journal = Journal(folder / JOURNAL)
+            journal.append("study.command", id=left.stem, command="add", refusal="", num_samples=2)
+            journal.close()
+            left.unlink()
+        assert client.post(path, json=body, headers=headers).status_code == 202
+        assert [each.stem for each in (folder / "commands").iterdir()] == ([] if is_obeyed else [left.stem])
+        assert "answer" in json.loads(stored.read_text())
+
+
 class Answering:
     """A service that answers a start with a job and a resume with a message, and then no more."""
 
@@ -435,10 +458,10 @@ def test_answers_by_key_are_removed_after_a_week(tmp_path):
     week = 7 * 86_400
     answers = KeyedAnswers(tmp_path / "keys")
     for key in ("old", "young"):
-        answers.once(key, {"command": "add"}, lambda: {"message": "Noted."})
+        answers.once(key, {"command": "add"}, lambda _: {"message": "Noted."})
     old, young = answers._path("old"), answers._path("young")
     for path, age in ((old, week + 60), (young, week - 60)):
         os.utime(path, (time.time() - age,) * 2)
-    KeyedAnswers(tmp_path / "keys").once("new", {"command": "add"}, lambda: {"message": "Noted."})
+    KeyedAnswers(tmp_path / "keys").once("new", {"command": "add"}, lambda _: {"message": "Noted."})
     assert not old.exists()
     assert young.exists()

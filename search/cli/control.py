@@ -7,7 +7,7 @@ from pathlib import Path
 import config as configuration
 from config.loading.load import parse_override
 from search.joining.lease import is_shared
-from search.study.commands import send_command
+from search.study.commands import is_waiting, send_command
 from search.study.folders import find_studies, read_study_config
 from search.study.journal import JOURNAL, Journal, JournalDamage, cut_journal, read_events
 from search.study.settings import build_study_parts
@@ -75,6 +75,7 @@ def command_study(
     candidate: int | None = None,
     num_samples: int | None = None,
     values: Sequence[str] | None = None,
+    identity: str | None = None,
 ) -> None:
     """Leave a command for a study, after a check whether it can be obeyed.
 
@@ -84,6 +85,7 @@ def command_study(
         candidate: Of pause, resume and stop; None: the study.
         num_samples: Of add.
         values: Of enqueue: `PATH=VALUE`.
+        identity: Of the command, see `send_command`; one that waits or was obeyed is not left again.
 
     Raises:
         ConfigError: A value is not in the space, or the study cannot grow.
@@ -92,15 +94,17 @@ def command_study(
     """
     study = Study(folder, build_study_parts(read_study_config(folder)), worker="")
     study.restore()
+    if identity is not None and (identity in study.state.obeyed or is_waiting(folder, identity)):
+        return
     study.strategy.require_command(command)
     if command == "add":
         if num_samples is None or num_samples < 1:
             raise SearchError(f"add {num_samples}: must be 1 or more. Write how many more to try.")
         study.strategy.grow(study.strategy.num_samples + num_samples)  # raises if it cannot
-        send_command(folder, command, num_samples=num_samples)
+        send_command(folder, command, identity, num_samples=num_samples)
     elif command == "enqueue":
         drawn = study.parts.space.find(dict(map(parse_override, values or ())), study.state.next_number)
-        send_command(folder, command, choices=drawn.as_json())
+        send_command(folder, command, identity, choices=drawn.as_json())
     else:
         if candidate is not None:
             _require_unended(command, candidate, study.state)
@@ -109,7 +113,7 @@ def command_study(
                 f"{command}: no search runs in {folder}, so that there is nothing to {command}. Name one that runs, or "
                 "one of its candidates."
             )
-        send_command(folder, command, candidate=candidate)
+        send_command(folder, command, identity, candidate=candidate)
 
 
 def _when(folder: Path, plugins: Sequence[str]) -> str:

@@ -281,8 +281,8 @@ class Service:
             if command == "stop" and job is not None:
                 return self.stop_job(job.record.id)
 
-        def obey() -> Json:
-            command_study(entry.folder, command, **given)
+        def obey(identity: str | None) -> Json:
+            command_study(entry.folder, command, identity=identity, **given)
             when = "The search obeys within a second, or if it trains in its own process, after its epoch."
             return {"message": _NOTED.format(when if entry.is_running else "It is obeyed when the study is resumed.")}
 

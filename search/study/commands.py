@@ -41,14 +41,25 @@ class Command:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def send_command(folder: Path, name: str, **data: Any) -> None:
+def new_identity() -> str:
+    """Return the id of a new command, which is after all earlier ones."""
+    return f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+
+
+def send_command(folder: Path, name: str, identity: str | None = None, **data: Any) -> None:
     """Leave a command in the folder of a study.
+
+    Args:
+        folder: Of the study.
+        name: Of the command.
+        identity: From `new_identity`; a command that is sent again with the same one is obeyed once.
+        **data: Of the command.
 
     Raises:
         SearchError: It cannot be written.
     """
     queue = folder / COMMANDS
-    identity = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    identity = identity or new_identity()
     try:
         queue.mkdir(exist_ok=True)
         write_text_atomically(queue / f"{identity}.json", json.dumps({"name": name, "data": data}) + "\n")
@@ -57,6 +68,11 @@ def send_command(folder: Path, name: str, **data: Any) -> None:
             f"{queue}: a command cannot be written ({error.strerror}). It is left there for the search. Free some "
             "space or correct the permissions."
         ) from error
+
+
+def is_waiting(folder: Path, identity: str) -> bool:
+    """Return whether a command waits in the folder of a study."""
+    return (folder / COMMANDS / f"{identity}.json").exists()
 
 
 def waiting_commands(folder: Path) -> list[Command]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from search.serve.refusals import Refusal
-from utils.errors import SearchError
+from search.study.commands import new_identity
+from utils.errors import EspalierError, SearchError
 from utils.files import read_json_object, write_json
 
 Json = dict[str, Any]
@@ -43,37 +44,58 @@ class KeyedAnswers:
         """
         if key is None:
             return None
-        content = read_json_object(self._path(key), lambda reason: SearchError(f"{reason}. Remove it."))
-        if not content:
-            return None
-        if content.get("request") != request:
-            raise Refusal(409, _OF_ANOTHER)
-        answer: Json = content["answer"]
+        answer: Json | None = self._known(key, request).get("answer")
         return answer
+
+    def _known(self, key: str, request: Json) -> Json:
+        """Return what is stored of a request with a key; nothing if it is new."""
+        content = read_json_object(self._path(key), lambda reason: SearchError(f"{reason}. Remove it."))
+        if content and content.get("request") != request:
+            raise Refusal(409, _OF_ANOTHER)
+        return content
 
     def require_unused(self, key: str | None) -> None:
         """Raise a `Refusal` if the key is that of a command."""
         if key is not None and self._path(key).exists():
             raise Refusal(409, _OF_ANOTHER)
 
-    def once(self, key: str | None, request: Json, obey: Callable[[], Json]) -> Json:
+    def once(self, key: str | None, request: Json, obey: Callable[[str | None], Json]) -> Json:
         """Return the answer of `find`, else obey a request and store its answer.
+
+        The identity of the command is stored before it is obeyed: after a kill in between it has the same one again.
+
+        Args:
+            key: Of the request; None: it has none.
+            request: As for `find`.
+            obey: Called with the identity of the command; None without a key.
 
         Raises:
             Refusal: The key is that of another request.
             EspalierError: The request is not obeyed.
         """
         if key is None:
-            return obey()
+            return obey(None)
         with self._lock:
-            answer = self.find(key, request)
+            known = self._known(key, request)
+            answer: Json | None = known.get("answer")
             if answer is None:
-                answer = obey()
-                with suppress(OSError):  # a full disk: it has been obeyed, and is again if it is sent again
-                    self.folder.mkdir(exist_ok=True)
-                    write_json(self._path(key), {"request": request, "answer": answer})
+                identity: str = known.get("identity") or new_identity()
+                stored = {"request": request, "identity": identity}
+                self._store(key, stored)
+                try:
+                    answer = obey(identity)
+                except EspalierError:  # it is not obeyed
+                    self._path(key).unlink(missing_ok=True)
+                    raise
+                self._store(key, {**stored, "answer": answer})
+                with suppress(OSError):
                     self._remove_old()
             return answer
+
+    def _store(self, key: str, content: Json) -> None:
+        with suppress(OSError):  # a full disk: a request that is sent again after a kill is obeyed again
+            self.folder.mkdir(exist_ok=True)
+            write_json(self._path(key), content)
 
     def _remove_old(self) -> None:
         if time.monotonic() - self._removed_at < _SECONDS_BETWEEN_REMOVALS:
