@@ -756,6 +756,15 @@ def test_a_condition_that_is_a_search_is_checked_when_its_grid_begins(tmp_path, 
     checked_parts(config, is_new=False)  # it has begun by earlier rules, and the condition fails as a candidate
 
 
+def test_faults_of_trainings_and_of_searches_are_listed_together(tmp_path):
+    config = grid_of(small_config(tmp_path), retrain={"top": 0})
+    config["search"]["study"]["conditions"]["plain"] = {"optimizer.args.rate": 1}
+    with pytest.raises(ConfigError) as caught:
+        checked_parts(config)
+    places = [str(part).split(": ")[0] for part in caught.value.parts]
+    assert places == ["search.study.conditions.searched", "search.study.conditions.plain"]
+
+
 def test_a_condition_is_not_checked_by_later_rules_than_its_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "require_trainable", lambda _parts: pytest.fail("checked again"))
     config = small_config(tmp_path)

@@ -201,9 +201,9 @@ def test_a_seed_without_a_result_is_no_seed_of_its_config(tmp_path):
     make_run(tmp_path / "b0", 0.6, 0, lr=0.1)
     make_run(tmp_path / "b1", 0.6, 1, lr=0.1, is_tested=False, is_finished=False, epochs=0)
     notes = notes_in(tmp_path)
-    assert "test_miou of people: lr 0.01 and of people: lr 0.1 are known of other seeds" in notes
+    assert "There is no test_miou of people: lr 0.1, seed 1. Differences are of the seeds that both have" in notes
     make_run(tmp_path / "b2", 0.6, 1, lr=0.1)
-    assert "known of other seeds" not in notes_in(tmp_path)
+    assert "There is no test_miou" not in notes_in(tmp_path)
 
 
 def held_out(folder, digest):
@@ -290,7 +290,7 @@ def test_a_grid_study_has_a_run_for_each_seed_of_a_condition():
     notes = "\n".join(notes_of(group_runs(runs_of_study(study, study.name)), "test", Objective("test_miou", 1)))
     assert "1 of 4 trainings failed: wide, seed 1." in notes
     assert "not finished" not in notes
-    assert "test_miou of plain and of wide are known of other seeds" in notes
+    assert "There is no test_miou of wide, seed 1." in notes
 
 
 def test_a_seed_of_which_a_fold_is_missing_has_no_result():

@@ -81,15 +81,17 @@ def _other_data(groups: Sequence[RunGroup], split: str) -> Iterable[str]:
 
 
 def _uneven_seeds(groups: Sequence[RunGroup], metric: Objective) -> Iterable[str]:
-    """Yield sentences if groups have results of other seeds than the first one, or all of one seed."""
-    seeds = [set(group.spread(metric.name).values) for group in groups]
-    uneven = [group.name for group, each in zip(groups, seeds, strict=True) if each != seeds[0]]
-    if uneven:
+    """Yield sentences if a group lacks results of seeds of which another has some, or if no group has several."""
+    seeds = {group.name: set(group.spread(metric.name).values) for group in groups}
+    every = set[int]().union(*seeds.values())
+    missing = [(name, sorted(every - each)) for name, each in seeds.items() if each != every]
+    if missing:
+        texts = [f"{name}, seed{'s' if len(each) > 1 else ''} {_some(list(map(str, each)))}" for name, each in missing]
         yield (
-            f"{metric.name} of {groups[0].name} and of {_some(uneven)} are known of other seeds. Differences are of"
-            " the seeds that both have; means are of all."
+            f"There is no {metric.name} of {_some(texts, '; ')}. Differences are of the seeds that both have; means are"
+            " of all."
         )
-    if all(len(each) < 2 for each in seeds):
+    if all(len(each) < 2 for each in seeds.values()):
         yield "No config has results of several seeds: a difference may be chance."
 
 

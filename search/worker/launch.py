@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -64,11 +65,11 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True, place: str 
     logger.info("%s%s", prefix, strategy.describe(parts.space))
     if parts.folds is not None:
         logger.info("%sEach candidate is trained %d times, in folds of the training data.", prefix, parts.folds)
-    faults, refused = Faults(), list[str]()
-    with faults.collecting():
-        refused = strategy.find_faults(parts.space, partial(_check_candidate, num_folds=parts.folds))
+    faults = Faults()
     if isinstance(parts.space, GridSpace):
         _check_searches(parts, parts.space, faults)
+    with faults.collecting() if faults else nullcontext():  # an error alone is raised as it is
+        refused = strategy.find_faults(parts.space, partial(_check_candidate, num_folds=parts.folds))
     if faults:
         raise faults.error()
     if refused:
