@@ -59,7 +59,14 @@ def bilevel_config(**changes: Any) -> dict[str, Any]:
     return config
 
 
+SUPERNET: dict[str, Any] = {"type": "AutoDeepLabSupernet", "args": {"layers": 3, "blocks": 1, "filter_multiplier": 2}}
 SETTINGS = {
+    "supernet": bilevel_config(
+        arch=SUPERNET,
+        trainer__save_every_steps=1,
+        trainer__epochs=2,
+        trainer__args={"architecture_lr": 0.05, "architecture_from_epoch": 1},
+    ),
     "plain": bilevel_config(arch__args={"norm": "batch", "dropout": 0.3}, trainer__save_every_steps=1),
     "averaged": bilevel_config(
         arch__args={"norm": "batch", "dropout": 0.3},
@@ -115,6 +122,7 @@ def run(config: dict[str, Any], folder: Path, *, at_pass: int = 0, at_replacing:
 
 # Between the two steps of the n-th architecture step of a process, and while its n-th file is moved into place.
 KILLS: dict[str, list[dict[str, int]]] = {
+    "supernet": [{"at_replacing": 8}],
     "plain": [{"at_pass": 1}, {"at_replacing": 9}, {"at_pass": 2}, {"at_replacing": 6}],
     "averaged": [{"at_pass": 3}, {"at_replacing": 7}],
 }
@@ -151,8 +159,11 @@ def differs_in_two_processes() -> list[str]:
     """Return what differs between one process and two, for several settings; a collective call after the fork."""
     found: list[str] = []
     options = {"architecture_lr": 0.05, "entropy_weight": 0.1, "architecture_from_epoch": 1}
+    supernet = copy.deepcopy(SUPERNET)
+    supernet["args"]["norm"] = "group"
     settings = {
         "plain": bilevel_config(trainer__args=options, arch__args={"norm": "group"}),
+        "supernet": bilevel_config(trainer__args=options, arch=supernet, trainer__epochs=1),
         "averaged": bilevel_config(
             trainer__args=options, trainer__ema=0.9, trainer__clip_norm=0.5, trainer__accumulate=2
         ),
