@@ -22,7 +22,7 @@ from utils.errors import ConfigError, DataError
 from utils.files import write_atomically
 from utils.plugins import command_line
 from utils.writing.outputs import EXPORTED, Originals, require_output
-from utils.writing.text import write_out
+from utils.writing.text import in_one_line, write_out
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from numpy.typing import NDArray
@@ -218,7 +218,7 @@ def main(arguments: argparse.Namespace) -> None:
         form, output = arguments.format, arguments.output
         found = export(arguments.resume, output, form=form, plugins=arguments.plugin, **options)
         megabytes = output.stat().st_size / 1e6
-        write_out(f"{found.text()}\nWritten: {output} ({megabytes:.1f} MB). Use it:\n")
+        write_out(f"{found.text()}\nWritten: {in_one_line(output)} ({megabytes:.1f} MB). Use it:\n")
         use = ["--source", "PATH", "--output", "out" if found.has_masks else "table.csv"]
         command = command_line("python", "inference.py", "--model", output, *use, files=arguments.plugin)
         write_out(f"{command}\n")

@@ -23,7 +23,7 @@ from config.variants import dataset_ids
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError, joined_faults
 from utils.writing.outputs import PREDICTIONS, Originals, require_output
-from utils.writing.text import write_out
+from utils.writing.text import in_one_line, write_out
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
@@ -236,7 +236,7 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         else:
             predictions = classifier.classify(samples, arguments.batch_size, timer)
             count = write_table(predictions, classifier.class_names, file, first_column=first_column)
-            logger.info("%d predictions: %s", count, file)
+            logger.info("%d predictions: %s", count, in_one_line(file))
         if arguments.benchmark:
             write_out(f"{timer.table()}\n")
     except DataError as error:

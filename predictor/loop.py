@@ -21,6 +21,7 @@ from predictor.io.sink import Sink
 from predictor.segmenter import Segmenter
 from utils.errors import DataError, TrainingError
 from utils.geometry import Geometry
+from utils.writing.text import in_one_line
 
 T = TypeVar("T")
 STAGES = ("read", "preprocess", "model", "restore", "draw", "write")
@@ -321,7 +322,7 @@ def report_predictions(stats: PredictionStats, source: FrameSource, sinks: Seque
     files = list(dict.fromkeys(path for sink in sinks for path in sink.written))
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        logger.info("Written: %s%s", files[0], more)
+        logger.info("Written: %s%s", in_one_line(files[0]), more)
     failures = list(dict.fromkeys(source.failures))
     if failures:
         for failure in failures:

@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from logger.check_report import Table, _table_text
 from logger.console import setup_logging
 from logger.test_report.report import class_table, report_text
 from predictor.classifier import Prediction, write_table
+from predictor.loop import PredictionStats, report_predictions
 from search.cli.compare import comparison_text
 from search.cli.export import csv_text
 from search.cli.listing import _aligned, best_text
@@ -84,6 +86,13 @@ def test_texts_of_a_study_show_its_name_in_one_line():
     assert comparison_text([RunGroup(EVIL, ())], Objective("miou", 1)).endswith(f"\n  {SHOWN}  no result")
 
 
+def test_written_files_are_named_in_one_line(caplog):
+    source = SimpleNamespace(remarks=[], failures=[], frame_rate=None)
+    with caplog.at_level(logging.INFO):
+        report_predictions(PredictionStats(1, 1.0), source, [SimpleNamespace(remarks=[], written=[EVIL])])
+    assert caplog.messages[-1] == f"Written: {SHOWN}"
+
+
 def test_files_hold_names_that_are_not_utf_8_as_escape_sequences(tmp_path):
     name = os.fsdecode(b"\xe9.png")
     write_table([Prediction(name, np.ones(2, np.float32))], ["a", "b\ud800"], tmp_path / "x.csv")
@@ -106,6 +115,10 @@ def test_reports_and_tables_show_names_in_one_line():
     result = {"checkpoint": "x", "epoch": 1, "samples": 1, "split": "test", "pictures": [], "worst": [case]}
     text = report_text({**result, "metrics": {EVIL: 1.0}, "per_class": {EVIL: values}})
     assert text.count(SHOWN) == 4
+    assert "\x1b" not in text
+    files = {"checkpoint": EVIL, "predictions": EVIL, "pictures": [f"{EVIL}/confusion.png", f"{EVIL}/worst-01.png"]}
+    text = report_text({**result, **files, "metrics": {EVIL: 1.0}, "per_class": {EVIL: values}})
+    assert text.count(SHOWN) == 8
     assert "\x1b" not in text
     assert _table_text(Table("t", ("class", "n"), [(EVIL, "1")])).count("\n") == 2
     assert _aligned([[EVIL, "b"]]) == [f"{SHOWN}  b"]

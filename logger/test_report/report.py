@@ -25,9 +25,8 @@ COLUMNS = {  # name of a value: heading, format
 def report_text(result: Mapping[str, Any]) -> str:
     """Return the text that the console shows of a result of `test`: data, classes, metrics, and image files."""
     metrics = {name: value for name, value in result["metrics"].items() if not name.startswith("iou_")}
-    parts = [
-        f"{result['checkpoint']} (epoch {result['epoch']}) on {result['samples']} samples of {result['split']}",
-    ]
+    head = f"{result['checkpoint']} (epoch {result['epoch']}) on {result['samples']} samples of {result['split']}"
+    parts = [in_one_line(head)]
     if metrics:  # else the data has no labels, and its predictions were exported
         line = "  ".join(f"{in_one_line(name)} {value:.4f}" for name, value in metrics.items())
         parts += [class_table(result["per_class"]), line]
@@ -43,11 +42,12 @@ def report_text(result: Mapping[str, Any]) -> str:
     if lines:
         parts.append("\n".join(["Worst cases, with probabilities:", *lines]))
     if "predictions" in result:
-        parts.append(f"Predictions:  {result['predictions']}")
+        parts.append(f"Predictions:  {in_one_line(result['predictions'])}")
     images = result["pictures"]
     if images:
-        cases = f"\n{len(images) - 1} worst cases:  {Path(images[0]).parent}" if len(images) > 1 else ""
-        parts.append(f"Confusion matrix:  {images[0]}{cases}")
+        lines = [f"Confusion matrix:  {images[0]}"]
+        lines += [f"{len(images) - 1} worst cases:  {Path(images[0]).parent}"] if len(images) > 1 else []
+        parts.append("\n".join(map(in_one_line, lines)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -16,7 +16,7 @@ from config import cli
 from utils.checkpoint_file import evaluated_weights, read_checkpoint, read_saved, write_checkpoint
 from utils.errors import CheckpointError
 from utils.writing.outputs import Originals, OutputKind, require_output
-from utils.writing.text import write_out
+from utils.writing.text import in_one_line, write_out
 
 KEPT = ("format_version", "arch", "monitor_best", "epoch", "global_step", "versions")
 
@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
     require_packable(file, content)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(packed(content), [output])
-    write_out(f"Written: {output} ({output.stat().st_size / 2**20:.1f} MB)\n")
+    write_out(f"Written: {in_one_line(output)} ({output.stat().st_size / 2**20:.1f} MB)\n")
 
 
 if __name__ == "__main__":

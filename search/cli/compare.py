@@ -74,11 +74,12 @@ def run_compare(arguments: argparse.Namespace, predict: Predict) -> None:
     goal = choose_metric(groups, arguments.metric)  # raises before anything is written
     with writing(arguments.output, "--output"):
         write_comparison(runs, studies, arguments.output, metric=arguments.metric, images=arguments.images, split=split)
-    write_out(f"{comparison_text(groups, goal)}\nPage:  {arguments.output}\n")
+    write_out(f"{comparison_text(groups, goal)}\nPage:  {in_one_line(arguments.output)}\n")
     if arguments.csv is not None:
         with writing(arguments.csv, "--csv"):
             reports = export_runs(groups, arguments.csv, goal)
-        write_out(f"Written:  {arguments.csv}, a row per run, and {reports}, a row per epoch\n")
+        text = f"Written:  {arguments.csv}, a row per run, and {reports}, a row per epoch"
+        write_out(f"{in_one_line(text)}\n")
 
 
 def collect_runs(folders: Sequence[Path], plugins: Sequence[str]) -> tuple[list[ComparedRun], list[StudyRecord]]:

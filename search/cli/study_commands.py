@@ -134,7 +134,8 @@ def _export_genotype(study: StudyRecord, arguments: argparse.Namespace) -> None:
         )
     with writing(path, "--genotype"):
         text = export_genotype(study, path, candidate=arguments.candidate, epoch=arguments.epoch)
-    write_out(f"Written:  {path}, {text}. Use it:  arch.args.genotype={shell_word(path)}\n")
+    written = in_one_line(f"Written:  {path}, {text}. Use it:")
+    write_out(f"{written}  arch.args.genotype={shell_word(path)}\n")
 
 
 def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
@@ -162,12 +163,13 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
     if csv is not None:
         with writing(csv, "--csv"):
             reports, predictions = export_csv(study, csv), export_predictions(study, csv)
-        write_out(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
+        text = f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch"
+        write_out(f"{in_one_line(text)}\n")
         if predictions is not None:
-            write_out(f"Written:  {predictions}, a row per predicted cell\n")
+            write_out(f"Written:  {in_one_line(predictions)}, a row per predicted cell\n")
     if url is not None:
         export_optuna(study, url)
-        write_out(f"Written:  {url}. See it:  optuna-dashboard {shell_word(url)}\n")
+        write_out(f"Written:  {in_one_line(url)}. See it:  optuna-dashboard {shell_word(url)}\n")
 
 
 def read_study(folder: Path, plugins: Sequence[str] = (), *, with_beliefs: bool = False) -> StudyRecord:

@@ -19,6 +19,7 @@ from utils.checkpoint_file import BEST, LAST, checkpoints_in, evaluated_weights,
 from utils.errors import CheckpointError, ConfigError
 from utils.files import folder_lock, make_stamped_folder, read_json_object
 from utils.weight_names import FittedNames, first_names, fit_names
+from utils.writing.text import in_one_line
 
 Config = dict[str, Any]
 DIFFERENCES_SHOWN = 5
@@ -247,13 +248,15 @@ def resolve_start(
     for folder, found in moved:
         _, state = newest_good(folder, folder / (BEST if resume == "best" else LAST))
         if data is not None and state.get("data") == data and all(each["digest"] for each in data.values()):
-            logger.info("The data of %s lies elsewhere now (%s); its samples are the same.", folder, ", ".join(found))
+            places = in_one_line(f"{folder} lies elsewhere now ({', '.join(found)})")
+            logger.info("The data of %s; its samples are the same.", places)
             return Start(config, state, None if resume == "best" else folder, new_folder=new_folder)
         if folder == moved[0][0] and reason.startswith(str(folder)):
             reason += ", and the samples there are others or not known"
     reason = reason or "there is none"
     if resume == "auto":
-        logger.info('No earlier run of "%s" to continue (%s): starting a new one.', config["name"], reason)
+        name, reason = in_one_line(config["name"]), in_one_line(reason)
+        logger.info('No earlier run of "%s" to continue (%s): starting a new one.', name, reason)
         return Start(config, new_folder=new_folder)
     raise CheckpointError(
         f'There is no run of "{config["name"]}" with this config to continue: {reason}. --resume {resume} continues '
