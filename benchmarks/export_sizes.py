@@ -6,10 +6,14 @@ The tests do the same with one format per network. It takes about three minutes 
 """
 
 import argparse
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models.deeplabv3plus import DeepLabV3Plus
 from models.export.files import from_bytes, to_bytes

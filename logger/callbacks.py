@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -247,13 +248,20 @@ def write_panels(writer: "SummaryWriter", images: Sequence[Future[Image]], step:
     writer.flush()
 
 
+def _not_importable(reason: str) -> ConfigError:
+    return ConfigError(
+        f"trainer.tensorboard: true, and TensorBoard cannot be imported ({reason}). It is a separate package. Run pip "
+        "install tensorboard, or set trainer.tensorboard=false."
+    )
+
+
 class TensorBoardLogger(Callback):
     """Writer of two sub-runs, `train` and `valid`, whose results have the same names and so share their plots.
 
     Images are drawn and compressed by a thread, while the training continues; the run waits for it at its end.
 
     The horizontal axis is the step. A resumed run hides the points that the interrupted one wrote beyond the step from
-    which it resumes.
+    which it resumes. TensorBoard is imported, which takes most of a second, when the first point is written.
 
     Args:
         images: Number of validation samples to draw, about twenty times in a run: of a segmentation input, truth and
@@ -277,42 +285,53 @@ class TensorBoardLogger(Callback):
         self.histograms = histograms
         self.colors, self.ignore_index = colors, ignore_index
         self.class_names = dict(enumerate(class_names))
-        self._writers: dict[str, SummaryWriter] = {}
+        self._folder: Path | None = None
+        self._purge_step: int | None = None
+        self._writers: dict[str, SummaryWriter] = {}  # by sub-run, opened with its first point
         self._speed = Speedometer()
         self._thread: ThreadPoolExecutor | None = None
         self._drawn: list[Future[Image]] = []
         self._pending: Future[None] | None = None
 
     def on_fit_start(self, trainer: "BaseTrainer") -> None:
-        """Open the files in the main process of a run that has a folder.
+        """Prepare to write in the main process of a run that has a folder.
 
         Raises:
             ConfigError: The package is not installed.
         """
         if not trainer.is_main_process or trainer.run_folder is None:
             return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                f"trainer.tensorboard: true, and TensorBoard cannot be imported ({error}). It is a separate package. "
-                "Run pip install tensorboard, or set trainer.tensorboard=false."
-            ) from error
+        if find_spec("tensorboard") is None:
+            raise _not_importable("there is no such package")
         self._speed, self._drawn = Speedometer(), []
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="panels")
         # TensorBoard hides earlier events from this step on.
-        purge_step = trainer.global_step + 1 if trainer.global_step else None
-        for name in ("train", "valid"):
-            folder = Path(trainer.run_folder) / "tensorboard" / name
-            self._writers[name] = SummaryWriter(str(folder), purge_step=purge_step)
+        self._purge_step = trainer.global_step + 1 if trainer.global_step else None
+        self._folder = Path(trainer.run_folder) / "tensorboard"
+
+    def _writer(self, name: str) -> "SummaryWriter":
+        """Return the writer of a sub-run; both are opened with the first point.
+
+        Raises:
+            ConfigError: The package is damaged.
+        """
+        assert self._folder is not None, "set at the beginning of the training"
+        if not self._writers:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise _not_importable(str(error)) from error
+            for each in ("train", "valid"):
+                self._writers[each] = SummaryWriter(str(self._folder / each), purge_step=self._purge_step)
+        return self._writers[name]
 
     def on_step_end(self, trainer: "BaseTrainer", report: StepReport) -> None:
         """Measure the speed; write the loss of every fiftieth step."""
-        if not self._writers:
+        if self._folder is None:
             return
         self._speed.add(report)
         if trainer.global_step % STEPS_BETWEEN_SCALARS == 0:
-            self._writers["train"].add_scalar("step/loss", float(report.loss), trainer.global_step)
+            self._writer("train").add_scalar("step/loss", float(report.loss), trainer.global_step)
 
     def on_validation_batch(self, trainer: "BaseTrainer", inputs: Tensor, target: Tensor, output: Tensor) -> None:
         """Draw the first samples, in about twenty epochs including the last one."""
@@ -336,9 +355,9 @@ class TensorBoardLogger(Callback):
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
         """Write the epoch's row of the history, its speed, images and histograms."""
-        if not self._writers:
+        if self._folder is None:
             return
-        step, train, valid = trainer.global_step, self._writers["train"], self._writers["valid"]
+        step, train, valid = trainer.global_step, self._writer("train"), self._writer("valid")
         for name, value in metrics.items():
             if name.startswith("val_"):
                 valid.add_scalar(name.removeprefix("val_"), value, step)
@@ -388,7 +407,7 @@ class TensorBoardLogger(Callback):
         self._thread = None
         for writer in self._writers.values():
             writer.close()
-        self._writers = {}
+        self._writers, self._folder = {}, None
 
 
 class MetricsFile(Callback):

@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+import sys
 import threading
 
 import cv2
@@ -12,10 +13,10 @@ import torch
 from torch import nn
 
 from base.base_trainer import BaseTrainer
-from base.callback import StepReport
+from base.callback import Callback, StepReport
 from logger.callbacks import MetricsFile, ProgressBar, Speedometer, TensorBoardLogger, draw_masks
 from utils.durations import duration
-from utils.errors import TrainingError
+from utils.errors import ConfigError, TrainingError
 from utils.images.palette import Palette
 
 
@@ -265,6 +266,27 @@ def test_tensorboard_writes_the_loss_every_fiftieth_step(tmp_path):
     make_trainer(tmp_path, TensorBoardLogger(images=0), epochs=34).fit()
     events = read_events(tmp_path / "tensorboard" / "train").Scalars("step/loss")
     assert [(event.step, event.value) for event in events] == [(50, pytest.approx(1 / 50)), (100, pytest.approx(0.01))]
+
+
+def test_tensorboard_is_opened_with_the_first_point(tmp_path):
+    seen = []
+
+    class Look(Callback):
+        def on_step_end(self, trainer, report):
+            seen.append((tmp_path / "tensorboard").exists())
+
+    make_trainer(tmp_path, Look(), TensorBoardLogger()).fit()
+    assert seen[0] is False
+    assert (tmp_path / "tensorboard" / "valid").exists()
+
+
+def test_a_tensorboard_that_is_not_there_or_damaged_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # its import fails
+    with pytest.raises(ConfigError, match=r"TensorBoard cannot be imported \(.*\)\. .* pip install tensorboard"):
+        make_trainer(tmp_path, TensorBoardLogger()).fit()
+    monkeypatch.setattr("logger.callbacks.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"TensorBoard cannot be imported \(there is no such package\)"):
+        make_trainer(tmp_path / "other", TensorBoardLogger()).fit()
 
 
 def test_tensorboard_writes_nothing_without_a_folder():
