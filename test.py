@@ -80,6 +80,7 @@ def test(
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix
     from trainer.evaluation import MetricSet, evaluate
+    from trainer.steps import BatchMover
     from utils.environment import resource_errors
     from utils.images.palette import Palette, of_loaders
 
@@ -107,7 +108,7 @@ def test(
     with resource_errors():
         metrics = evaluate(
             with_views(parts.model, views),
-            with_bar(loader, f"Testing on {split}"),
+            with_bar(BatchMover(precision).evaluated(loader), f"Testing on {split}"),
             criterion=parts.criterion,
             metrics=MetricSet([*build_metrics(parts.config, spec), matrix]),
             precision=precision,

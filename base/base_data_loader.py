@@ -65,7 +65,7 @@ class BaseDataLoader(DataLoader[Any]):
             `base.loading.worker_count`. At most one per processor is started.
         collate_fn: List of samples -> batch.
         seed: Seed of the run.
-        pin_memory: Page-locked batches for faster copies; without CUDA it does nothing.
+        pin_memory: Page-locked batches for faster copies; without CUDA it does nothing. None: for a network on a GPU.
         drop_last: Leave out an incomplete last batch.
         validation_dataset: The same samples without augmentation, for `split_validation`.
         is_training: Whether batches are to train on, or evaluate each sample once and the same way; None: `shuffle`.
@@ -101,7 +101,8 @@ class BaseDataLoader(DataLoader[Any]):
     learned: Mapping[str, Any] = MappingProxyType({})
     listing_faults: Sequence[DataError] = ()
     dataset: KeyedDataset
-    feeds_accelerator: bool = False
+    asked_pin_memory: bool | None = None
+    _feeds_accelerator: bool = False
     _loader_timeout: float | None = None
     _buffers: SendBuffers | None
 
@@ -115,7 +116,7 @@ class BaseDataLoader(DataLoader[Any]):
         n_workers: WorkerCount = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         seed: int = 0,
-        pin_memory: bool = False,
+        pin_memory: bool | None = None,
         drop_last: bool = False,
         validation_dataset: Any = None,
         is_training: bool | None = None,
@@ -146,12 +147,13 @@ class BaseDataLoader(DataLoader[Any]):
         self.collate = collate_fn or default_collate
         self._is_prepared = False
         self.n_workers = n_workers
+        self.asked_pin_memory = pin_memory
         self._sender, self._buffers = BatchSender(self.collate), None
         super().__init__(
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
             collate_fn=self._sender,
-            pin_memory=pin_memory and torch.cuda.is_available(),
+            pin_memory=bool(pin_memory) and torch.cuda.is_available(),
             worker_init_fn=start_worker,
             # DataLoader draws a seed for its workers from here; without it, from the global generator.
             generator=torch.Generator().manual_seed(seed),
@@ -206,6 +208,17 @@ class BaseDataLoader(DataLoader[Any]):
             self._iterator.limit = seconds
 
     @property
+    def feeds_accelerator(self) -> bool:
+        """Whether the network is on another device; it decides what the arguments left open."""
+        return self._feeds_accelerator
+
+    @feeds_accelerator.setter
+    def feeds_accelerator(self, value: bool) -> None:
+        self._feeds_accelerator = value
+        if self.asked_pin_memory is None:
+            self.pin_memory = value and torch.cuda.is_available()
+
+    @property
     def num_samples(self) -> int:
         """Number of samples that this loader draws from, over all processes."""
         return len(self.keys.indices)
@@ -256,7 +269,7 @@ class BaseDataLoader(DataLoader[Any]):
             n_workers="auto" if self.n_workers == "auto" else self.num_workers,
             collate_fn=self.collate,
             seed=self.seed,
-            pin_memory=self.pin_memory,
+            pin_memory=self.asked_pin_memory,
             indices=list(self.keys.indices if indices is None else indices),
         )
         for name in DESCRIBED:
@@ -363,6 +376,18 @@ class BaseDataLoader(DataLoader[Any]):
             EspalierError: A sample is faulty; the error is the same as if it were loaded in this process.
             LoaderFailed: The loader workers cannot be started, die, hang, or cannot send their batches.
         """
+        return self._delivered(self._started())
+
+    def compact_batches(self) -> Iterator[Any]:
+        """Return the batches of `__iter__`, as `CompactBatch` where the collation can do that, for an accelerator.
+
+        Raises:
+            EspalierError: As `__iter__`.
+        """
+        return self._delivered(self._started(), is_compact=True)
+
+    def _started(self) -> Iterator[Any]:
+        """Return the iterator of DataLoader over the epoch at the current position."""
         self.prepare()
         self._offer_buffers()
         # DataLoader installs a handler that raises an error at any line of the main process when a worker dies. It must
@@ -387,13 +412,13 @@ class BaseDataLoader(DataLoader[Any]):
                 signal.signal(number, handler or signal.SIG_DFL)
         # Not advanced by the sampler itself: DataLoader begins to iterate over it more than once.
         self.keys.position = (self.keys.position[0] + 1, 0)
-        return self._delivered(iterator)
+        return iterator
 
     def _get_iterator(self) -> Any:
         """Return the iterator of DataLoader, which has no public way to another one."""
         return PolledIterator(self, self.loader_timeout) if self.num_workers else super()._get_iterator()
 
-    def _delivered(self, iterator: Iterator[Any]) -> Iterator[Any]:
+    def _delivered(self, iterator: Iterator[Any], *, is_compact: bool = False) -> Iterator[Any]:
         """Yield the batches of an iterator of DataLoader; an error stops its workers."""
         while True:
             try:
@@ -405,7 +430,7 @@ class BaseDataLoader(DataLoader[Any]):
                 raise
             if isinstance(batch, Failure):
                 self.close()
-            yield self._received(batch)
+            yield self._received(batch, is_compact=is_compact)
 
     def _offer_buffers(self) -> None:
         """Give memory for batches to loader workers that are about to start; for those that run, mark all of it free.
@@ -421,6 +446,6 @@ class BaseDataLoader(DataLoader[Any]):
         elif self._buffers is not None:
             self._buffers.free_all()
 
-    def _received(self, batch: Any) -> Any:
+    def _received(self, batch: Any, *, is_compact: bool = False) -> Any:
         """Return a batch as the process that iterates uses it; see `base.loading.packing.received_batch`."""
-        return received_batch(batch, self.collate, self._buffers, pins=self.pin_memory)
+        return received_batch(batch, self.collate, self._buffers, pins=self.pin_memory, is_compact=is_compact)

@@ -94,7 +94,7 @@ NOT_COUNTED: dict[tuple[str, str, str], str] = {
     ("base/base_data_loader.py", 'if "cv2" in sys.modules:', "(not ('cv2' in sys.modules))"): (
         "speed: the threads of OpenCV in a loader worker"
     ),
-    ("base/base_data_loader.py", "pin_memory: bool = False,", "True"): "without CUDA, memory is never pinned",
+    ("base/base_data_loader.py", "pin_memory: bool | None = None,", "True"): "without CUDA, memory is never pinned",
     ("predictor/io/sinks.py", "_size: tuple[int, int] = field(init=False, default=(0, 0))", "1"): (
         "replaced by the first frame before it is read"
     ),

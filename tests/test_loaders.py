@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from base.base_data_loader import BaseDataLoader
+from base.loading.packing import CompactBatch
 from data_loader import SECTIONS
 from tests.support.groups import from_flat
 from tests.support.loader_cases import CASES
@@ -51,6 +52,26 @@ def test_batches_are_the_same_for_any_number_of_workers_and_epochs_differ(make, 
     assert all(same(runs[0], run) for run in runs[1:])
     half = len(runs[0]) // 2
     assert not same(runs[0][:half], runs[0][half:])
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_a_batch_that_an_accelerator_completes_is_the_same_to_the_last_bit(make, is_training):
+    shown = batches(make(is_training=is_training))
+    for n_workers in (0, 1):
+        loader = make(is_training=is_training, n_workers=n_workers)
+        compact = list(loader.compact_batches())  # all at once: later batches must not overwrite earlier ones
+        loader.close()
+        is_of_8_bits = type(loader).__name__ not in ("TimeSeriesDataLoader", "ArraySegmentationDataLoader")
+        assert {isinstance(batch, CompactBatch) for batch in compact} == {is_of_8_bits}
+        if is_of_8_bits:
+            assert {batch.tensors[0].dtype for batch in compact} == {torch.uint8}
+            compact = [batch.complete(*batch.tensors) for batch in compact]
+        assert same(shown, compact)
+        for one, other in zip(shown, compact, strict=True):
+            assert [each.stride() for each in one[:2]] == [each.stride() for each in other[:2]]
+            assert (
+                [sample.name for sample in one[2]] == [sample.name for sample in other[2]] if one[2:] else not other[2:]
+            )
 
 
 def test_an_epoch_goes_on_at_any_batch(make):

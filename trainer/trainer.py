@@ -24,7 +24,7 @@ from base.schedule import LearningRateSchedule
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate, term_weights
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, registered_anew, unwrap
-from trainer.steps import Batch, endless_steps
+from trainer.steps import Batch, BatchMover, endless_steps
 from utils.errors import ConfigError, Diverged
 from utils.files import write_atomically
 
@@ -100,6 +100,7 @@ class Trainer(BaseTrainer):
     Attributes:
         scaler: The loss scaler of fp16; for other types it does nothing.
         average: The moving average of the weights, None without one.
+        mover: Moves the batches to the device.
         running_loss: Sums of the loss in the current epoch.
         targets_in_step: () float64 on the device, the targets that count in all batches and processes of the current
             step, if it accumulates several batches; None if a step is one batch.
@@ -143,6 +144,7 @@ class Trainer(BaseTrainer):
         if plan.freezing.patterns:
             plan.freezing.check(unwrap(model))
         self.average = None if plan.ema_decay is None else WeightAverage(unwrap(model), plan.ema_decay)
+        self.mover = BatchMover(plan.precision)
         self.running_loss = RunningLoss(device)
         self.finite_check = FiniteCheck()
         self.metrics = MetricSet(metrics)
@@ -217,7 +219,7 @@ class Trainer(BaseTrainer):
         return {"step": self.global_step, "lr": float(self.optimizer.param_groups[0]["lr"]), **results}
 
     def next_batches(self, steps: Iterator[list[Batch]]) -> list[Batch]:
-        """Return the batches of the next step; call it before anything of the step is changed."""
+        """Return the batches of the next step, on the device; call it before anything of the step is changed."""
         with self.waiting():
             return next(steps)
 
@@ -225,7 +227,7 @@ class Trainer(BaseTrainer):
         """Make one step of the optimizer from one batch, or from the gradients of several.
 
         Args:
-            batches: (inputs, target) each, as the loader yields them.
+            batches: (inputs, target) each, of `next_batches`.
 
         Returns:
             () float, the loss of the step, on the device: the mean over all targets of its batches in this process.
@@ -257,7 +259,7 @@ class Trainer(BaseTrainer):
         """Run the forward and backward passes of the batches of a step, whose gradients add up.
 
         Args:
-            batches: (inputs, target) each, as the loader yields them.
+            batches: (inputs, target) each, of `next_batches`, or as the loader yields them.
             train: Runs those of one batch on the device, and returns its loss: `train_step`, or one like it.
             is_shared: Whether DistributedDataParallel averages the gradients over the processes.
 
@@ -391,7 +393,7 @@ class Trainer(BaseTrainer):
 
         return evaluate(
             model,
-            self.awaited(self.valid_loader),
+            self.awaited(self.mover.evaluated(self.valid_loader)),
             criterion=self.criterion,
             metrics=self.validation_metrics,
             precision=self.plan.precision,
@@ -495,4 +497,4 @@ class Trainer(BaseTrainer):
 
     def _endless_steps(self) -> Iterator[list[Batch]]:
         """Yield the batches of one step after another, from the current position on."""
-        yield from endless_steps(self.train_loader, self.plan.accumulate, self.global_step)
+        yield from endless_steps(self.train_loader, self.plan.accumulate, self.global_step, self.mover)

@@ -32,6 +32,19 @@ _MARGIN = 1.25  # samples of one data set may differ in size, as the masks of an
 Allocate = Callable[..., Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class CompactBatch:
+    """A batch in the small types of its samples, of which an accelerator makes what a network takes.
+
+    Attributes:
+        tensors: Everything large, on the processor.
+        complete: The same tensors on the accelerator -> the batch, as `PackingCollate.unpack` returns it.
+    """
+
+    tensors: tuple[Tensor, ...]
+    complete: Callable[..., tuple[Any, ...]]
+
+
 @dataclass(frozen=True)
 class PackedBatch:
     """A batch before its samples are converted to the types of a network.
@@ -68,6 +81,15 @@ class PackingCollate(ABC):
             batch: Of `pack`; its arrays may be overwritten after this call.
             empty: Allocates a tensor of a shape and a dtype.
         """
+
+    def compact(self, batch: PackedBatch, empty: Allocate = torch.empty) -> CompactBatch | None:
+        """Return the batch for an accelerator to complete; None if only `unpack` knows how.
+
+        Args:
+            batch: As in `unpack`.
+            empty: Allocates each of the tensors.
+        """
+        return None
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         """Return the batch of some samples."""
@@ -206,7 +228,9 @@ class BatchSender:
         return shared
 
 
-def received_batch(batch: Any, collate: Any, buffers: SendBuffers | None, *, pins: bool) -> Any:
+def received_batch(
+    batch: Any, collate: Any, buffers: SendBuffers | None, *, pins: bool, is_compact: bool = False
+) -> Any:
     """Return a batch as the process that iterates uses it.
 
     Args:
@@ -214,6 +238,7 @@ def received_batch(batch: Any, collate: Any, buffers: SendBuffers | None, *, pin
         collate: The collation.
         buffers: Memory for the batches of workers, if there is some.
         pins: A packed batch is unpacked into page-locked memory.
+        is_compact: A packed batch is returned as `CompactBatch` if the collation can do that.
 
     Raises:
         EspalierError: A failure came instead of the batch.
@@ -223,16 +248,19 @@ def received_batch(batch: Any, collate: Any, buffers: SendBuffers | None, *, pin
     if not isinstance(batch, PackedBatch | SentBatch):
         return batch
     empty = partial(torch.empty, pin_memory=True) if pins else torch.empty
-    if isinstance(batch, PackedBatch):
-        unpacked = collate.unpack(batch, empty)
-    elif isinstance(batch.block, Tensor):
-        unpacked = collate.unpack(_read(batch, batch.block.numpy()), empty)
-    elif buffers is None:
-        raise RuntimeError("a loader worker sent a batch in a buffer, but there is none")
-    else:
-        unpacked = collate.unpack(_read(batch, buffers.buffer(batch.block)), empty)
-        buffers.free(batch.block)
-    if not pins:
+    packed, number = batch, None
+    if isinstance(batch, SentBatch) and isinstance(batch.block, Tensor):
+        packed = _read(batch, batch.block.numpy())
+    elif isinstance(batch, SentBatch):
+        if buffers is None:
+            raise RuntimeError("a loader worker sent a batch in a buffer, but there is none")
+        number = batch.block
+        packed = _read(batch, buffers.buffer(number))
+    compact = collate.compact(packed, empty) if is_compact else None
+    unpacked = collate.unpack(packed, empty) if compact is None else compact
+    if buffers is not None and number is not None:
+        buffers.free(number)
+    if not pins or compact is not None:
         return unpacked
     # Also what `empty` did not make; the rest is pinned already, and stays where it is.
     return tuple(each.pin_memory() if isinstance(each, Tensor) else each for each in unpacked)

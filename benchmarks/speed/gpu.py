@@ -111,7 +111,7 @@ def make_loader(setting: Setting, folder: Path) -> BaseDataLoader:
         labels=LabelOptions(num_classes=2),
         images=ImageOptions(resize=setting.size),
         augmentation=AugmentationOptions(flip_hor=0.5),
-        loading=MaskLoaderOptions(batch_size=setting.batch_size, n_workers="auto", pin_memory=True),
+        loading=MaskLoaderOptions(batch_size=setting.batch_size, n_workers="auto"),
     )
 
 
@@ -121,6 +121,7 @@ def our_epoch(setting: Setting, folder: Path) -> Callable[[], None]:
     precision = RunPrecision(setting.device, torch.bfloat16, torch.channels_last)
     callbacks = [ProgressBar(show_bar=True), TensorBoardLogger(), MetricsFile(), Checkpoints(folder, {"name": "gpu"})]
     loader = make_loader(setting, folder)
+    loader.feeds_accelerator = setting.device.type != "cpu"
     loader.prepare()
     trainer = Trainer(
         model,

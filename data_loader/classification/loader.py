@@ -12,10 +12,11 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 from torch.nn import functional as F
 
 from base.base_data_loader import BaseDataLoader, Task
-from base.loading.packing import Allocate, PackedBatch, PackingCollate
+from base.loading.packing import Allocate, CompactBatch, PackedBatch, PackingCollate
 from base.samples import NamedSample, RawSample
 from data_loader.classification.sources import (
     DatasetImages,
@@ -42,7 +43,7 @@ from data_loader.common.options import (
     require_whole_decoding,
 )
 from data_loader.images.augmentation import Augmentation
-from data_loader.images.batches import normalized_batch
+from data_loader.images.batches import compact_images, completed_images, normalized_batch
 from data_loader.images.preprocessing import NO_ENLARGEMENT, Enlargement, Preprocessing, mixed_sizes, require_one_size
 from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Size
@@ -365,6 +366,20 @@ class ClassificationCollate(PackingCollate):
         known = torch.where(target == NO_CLASS, self.num_classes, target)
         weights = F.one_hot(known, self.num_classes + 1)[:, :-1].float()
         return images.lerp(images[partners], 1 - weight), weights.lerp(weights[partners], 1 - weight)
+
+    def compact(self, batch: PackedBatch, empty: Allocate = torch.empty) -> CompactBatch | None:
+        """Return images (B, H, W, C) uint8 and classes (B,) int64; None for other types, and for mixed batches."""
+        labels, origins, _ = batch.details
+        images = compact_images(self.preprocessing, batch.arrays, empty)
+        if images is None or (self.mixup and not origins):
+            return None
+        classes = empty((len(labels),), dtype=torch.int64)
+        classes.numpy()[:] = labels
+
+        def complete(images: Tensor, classes: Tensor) -> tuple[Any, ...]:
+            return completed_images(self.preprocessing, images), classes, *((origins,) if origins else ())
+
+        return CompactBatch((images, classes), complete)
 
 
 def _require_one_source(

@@ -88,7 +88,7 @@ def joined_loader(first: BaseDataLoader, second: BaseDataLoader) -> BaseDataLoad
         n_workers=first.n_workers,
         collate_fn=first.collate,
         seed=first.seed,
-        pin_memory=first.pin_memory,
+        pin_memory=first.asked_pin_memory,
         drop_last=first.keys.drop_last,
         is_training=True,
         indices=indices.tolist(),

@@ -254,7 +254,9 @@ class LoaderOptions(Options):
         Annotated[int, Field(ge=0)] | Literal["auto"],
         Field(description='Processes that load, at most one per processor; `"auto"`: as many as pay.'),
     ] = 0
-    pin_memory: Annotated[bool, Field(description="Page-locked batches, if there is CUDA.")] = False
+    pin_memory: Annotated[
+        bool | None, Field(description="Page-locked batches, if there is CUDA; `null`: for a network on a GPU.")
+    ] = None
     seed: Annotated[int, Field(description="Seed of the run.")] = 0
 
     @property

@@ -1,6 +1,7 @@
 """Batches of images as a network takes them."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -27,3 +28,46 @@ def normalized_batch(preprocessing: Preprocessing, images: Sequence[np.ndarray],
         rows = (-1, *images[0].shape[1:])
         preprocessing.normalize_into(batch.numpy().reshape(rows), np.concatenate(images))
     return batch.permute(0, 3, 1, 2)
+
+
+def compact_images(preprocessing: Preprocessing, images: Sequence[np.ndarray], empty: Allocate) -> Tensor | None:
+    """Return images of one size as (B, H, W, C) uint8, for `completed_images`; None if it cannot normalise them.
+
+    Args:
+        preprocessing: Knows how to normalise.
+        images: Each (H, W, C), as it lies on the input.
+        empty: Allocates a tensor of a shape and a dtype.
+    """
+    if type(preprocessing).normalize_into is not Preprocessing.normalize_into:
+        return None
+    return stacked(images, empty)
+
+
+def stacked(arrays: Sequence[np.ndarray], empty: Allocate) -> Tensor | None:
+    """Return arrays of one shape as one tensor uint8; None if they have another type."""
+    if any(array.dtype != np.uint8 for array in arrays):
+        return None
+    batch = empty((len(arrays), *arrays[0].shape), dtype=torch.uint8)
+    np.stack(arrays, out=batch.numpy())
+    return batch
+
+
+def completed_images(preprocessing: Preprocessing, images: Tensor) -> Tensor:
+    """Return images as `normalized_batch` does, to the last bit, on the device that they are on.
+
+    Args:
+        preprocessing: Knows how to normalise.
+        images: (B, H, W, C) uint8 of `compact_images`.
+    """
+    scale, shift = (tuple(each.tolist()) for each in (preprocessing.scale, preprocessing.shift))
+    white, factor, added = _constants(scale, shift, images.device)
+    values = (images.flip(-1) if preprocessing.is_bgr else images).float()
+    # One operation after the other, each rounded, as in the table of the preprocessing. A division by a number, not a
+    # tensor, would be a multiplication on a GPU.
+    return values.div_(white).mul_(factor).add_(added).permute(0, 3, 1, 2)
+
+
+@cache
+def _constants(scale: tuple[float, ...], shift: tuple[float, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Return white, scale and shift on a device; once, since a GPU is waited for."""
+    return tuple(torch.tensor(each, dtype=torch.float32, device=device) for each in (255.0, scale, shift))

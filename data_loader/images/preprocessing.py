@@ -63,6 +63,9 @@ class Preprocessing:
         in_channels: C.
         mean: Subtracted from values in 0..1, (C,) float32 in the order of the input's channels.
         std: Divisor after that, (C,) float32.
+        scale: Factor of values in 0..1 in an input, (C,) float32.
+        shift: Added after that, (C,) float32.
+        is_bgr: Whether blue is the first channel of an input.
 
     Raises:
         ConfigError: An option is out of its range, or two of them disagree.
@@ -89,20 +92,20 @@ class Preprocessing:
         self.in_channels = channels
         resize = None if self.size is None else list(self.size)
         self.options: InputOptions = replace(options, resize=resize, color_channel=colour, in_channels=channels)
-        self._is_bgr, self._padding_value = colour == "BGR", options.padding_value
+        self.is_bgr, self._padding_value = colour == "BGR", options.padding_value
         if not options.normalize:
             mean, std = np.zeros(channels, np.float32), np.ones(channels, np.float32)
         elif channels != 3:
             mean = np.full(channels, sum(IMAGENET_MEAN) / 3, np.float32)
             std = np.full(channels, sum(IMAGENET_STD) / 3, np.float32)
         else:
-            order = slice(None, None, -1 if self._is_bgr else 1)
+            order = slice(None, None, -1 if self.is_bgr else 1)
             mean, std = np.array(IMAGENET_MEAN, np.float32)[order], np.array(IMAGENET_STD, np.float32)[order]
         self.mean, self.std = mean, std
-        self._scale, self._shift = 1.0 / std, -mean / std
+        self.scale, self.shift = 1.0 / std, -mean / std
         # Images of 8 bits have 256 values only: a table of their inputs is faster than arithmetic.
         levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
-        self._table = np.ascontiguousarray((levels * self._scale + self._shift)[None], dtype=np.float32)  # (1, 256, C)
+        self._table = np.ascontiguousarray((levels * self.scale + self.shift)[None], dtype=np.float32)  # (1, 256, C)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, Geometry]:
         """Convert an image to an input.
@@ -192,15 +195,15 @@ class Preprocessing:
 
     def normalize_into(self, out: np.ndarray, placed: np.ndarray) -> None:
         """Write the input's values, channels in their order: (H, W, C) of 8 or 16 bits -> `out` (H, W, C) float32."""
-        if self._is_bgr:
+        if self.is_bgr:
             placed = placed[..., ::-1]
         if placed.dtype == np.uint8:
             # OpenCV accepts contiguous arrays only; a reversed view is none.
             cv2.LUT(np.ascontiguousarray(placed), self._table, dst=out)
         else:
             # 16 bits have too many values for a table of each channel.
-            np.multiply(placed, self._scale / np.float32(full_scale(placed.dtype)), out=out)
-            out += self._shift
+            np.multiply(placed, self.scale / np.float32(full_scale(placed.dtype)), out=out)
+            out += self.shift
 
     def scaled(self, image: np.ndarray, size: Size, shrinking: int = cv2.INTER_AREA) -> np.ndarray:
         """Resize (h, w, C): by area averages (no aliasing) or as told when shrinking, bilinear when growing."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from base.base_data_loader import BaseDataLoader, Task
-from base.loading.packing import Allocate, PackedBatch, PackingCollate
+from base.loading.packing import Allocate, CompactBatch, PackedBatch, PackingCollate
 from base.samples import NamedMask, RawSample
 from data_loader.common.folds import divide_samples
 from data_loader.common.image_cache import ImageCache, map_in_threads
@@ -30,7 +30,7 @@ from data_loader.common.options import (
     WarpOptions,
 )
 from data_loader.images.augmentation import Augmentation
-from data_loader.images.batches import normalized_batch
+from data_loader.images.batches import compact_images, completed_images, normalized_batch, stacked
 from data_loader.images.preprocessing import Preprocessing, mixed_sizes, place_mask, require_one_size
 from data_loader.segmentation.labels import Labels, export_ids
 from data_loader.segmentation.pair_decoder import PairDecoder
@@ -226,19 +226,40 @@ class PairCollate(PackingCollate):
         self, batch: PackedBatch, empty: Allocate = torch.empty
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, list[NamedMask]]:
         """Return images (B, C, H, W) float32, channels-last, masks (B, H, W) int64, in evaluation `NamedMask`s."""
-        count = (len(batch.arrays) - len(batch.details)) // 2
-        placed, given, originals = batch.arrays[:count], batch.arrays[count : 2 * count], batch.arrays[2 * count :]
+        placed, given = _images_and_masks(batch)
         images = normalized_batch(self.preprocessing, placed, empty)
-        masks = empty((count, *given[0].shape), dtype=torch.int64)
+        masks = empty((len(given), *given[0].shape), dtype=torch.int64)
         for mask, labels in zip(masks.numpy(), given, strict=True):
             mask[...] = labels
-        if not batch.details:
-            return images, masks
-        named = [
-            NamedMask(name, torch.from_numpy(original.astype(np.int64)), geometry, index)
-            for original, (name, geometry, index) in zip(originals, batch.details, strict=True)
-        ]
-        return images, masks, named
+        return (images, masks, _named_masks(batch)) if batch.details else (images, masks)
+
+    def compact(self, batch: PackedBatch, empty: Allocate = torch.empty) -> CompactBatch | None:
+        """Return images (B, H, W, C) uint8 and masks (B, H, W) uint8; None if one has another type."""
+        placed, given = _images_and_masks(batch)
+        images, masks = compact_images(self.preprocessing, placed, empty), stacked(given, empty)
+        if images is None or masks is None:
+            return None
+        samples = (_named_masks(batch),) if batch.details else ()
+
+        def complete(images: Tensor, masks: Tensor) -> tuple[Any, ...]:
+            return completed_images(self.preprocessing, images), masks.to(torch.int64), *samples
+
+        return CompactBatch((images, masks), complete)
+
+
+def _images_and_masks(batch: PackedBatch) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
+    """Return the images (H, W, C) and the masks (H, W) of a batch of `PairCollate`."""
+    count = (len(batch.arrays) - len(batch.details)) // 2
+    return batch.arrays[:count], batch.arrays[count : 2 * count]
+
+
+def _named_masks(batch: PackedBatch) -> list[NamedMask]:
+    """Return the masks at their original sizes of a batch of `PairCollate` for evaluation."""
+    originals = batch.arrays[len(batch.arrays) - len(batch.details) :]
+    return [
+        NamedMask(name, torch.from_numpy(original.astype(np.int64)), geometry, index)
+        for original, (name, geometry, index) in zip(originals, batch.details, strict=True)
+    ]
 
 
 class MaskDataLoader(BaseDataLoader):

@@ -318,8 +318,9 @@ class BilevelTrainer(Trainer):
     def _endless_architecture_steps(self) -> Iterator[list[Batch]]:
         """Return the one iterator over the batches of the second half, at the position of the next step."""
         if self._architecture_batches is None:
-            steps = endless_steps(self.architecture_loader, self.plan.accumulate, self.architecture_steps)
-            self._architecture_batches = steps
+            self._architecture_batches = endless_steps(
+                self.architecture_loader, self.plan.accumulate, self.architecture_steps, self.mover
+            )
         return self._architecture_batches
 
 
