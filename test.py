@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
     from models.metrics.confusion import ConfusionMatrix
     from trainer.runtime.devices import RunPrecision
+    from trainer.steps import MovedBatches
     from utils.images.palette import Palette
 
 # Arguments of loaders that may be left open and follow from the training data.
@@ -80,7 +81,6 @@ def test(
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix
     from trainer.evaluation import MetricSet, evaluate
-    from trainer.steps import BatchMover
     from utils.environment import resource_errors
     from utils.images.palette import Palette, of_loaders
 
@@ -108,7 +108,7 @@ def test(
     with resource_errors():
         metrics = evaluate(
             with_views(parts.model, views),
-            with_bar(BatchMover(precision).evaluated(loader), f"Testing on {split}"),
+            with_bar(parts.batches(), f"Testing on {split}"),
             criterion=parts.criterion,
             metrics=MetricSet([*build_metrics(parts.config, spec), matrix]),
             precision=precision,
@@ -135,6 +135,12 @@ class EvaluationParts:
     model: "nn.Module"
     criterion: "nn.Module"
     precision: "RunPrecision"
+
+    def batches(self) -> "BaseDataLoader | MovedBatches":
+        """Return the batches of the loader, on the device."""
+        from trainer.steps import BatchMover
+
+        return BatchMover(self.precision).evaluated(self.loader)
 
 
 def build_evaluation(

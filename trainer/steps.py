@@ -53,7 +53,7 @@ class BatchMover:
         if device.type != "cuda" or any(part.is_cuda for part in parts):
             return self._placed(batch)
         if self._stream is None:
-            self._stream = torch.cuda.Stream(device)
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         computing = torch.cuda.current_stream(device)
         with torch.cuda.stream(self._stream):
             inputs, target, *rest = self._placed(batch)

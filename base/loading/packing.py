@@ -248,22 +248,24 @@ def received_batch(
     if not isinstance(batch, PackedBatch | SentBatch):
         return batch
     empty = partial(torch.empty, pin_memory=True) if pins else torch.empty
-    packed, number = batch, None
-    if isinstance(batch, SentBatch) and isinstance(batch.block, Tensor):
-        packed = _read(batch, batch.block.numpy())
-    elif isinstance(batch, SentBatch):
-        if buffers is None:
-            raise RuntimeError("a loader worker sent a batch in a buffer, but there is none")
-        number = batch.block
-        packed = _read(batch, buffers.buffer(number))
+    packed = batch if isinstance(batch, PackedBatch) else _read(batch, _block_of(batch, buffers))
     compact = collate.compact(packed, empty) if is_compact else None
     unpacked = collate.unpack(packed, empty) if compact is None else compact
-    if buffers is not None and number is not None:
-        buffers.free(number)
+    if buffers is not None and isinstance(batch, SentBatch) and isinstance(batch.block, int):
+        buffers.free(batch.block)
     if not pins or compact is not None:
         return unpacked
     # Also what `empty` did not make; the rest is pinned already, and stays where it is.
     return tuple(each.pin_memory() if isinstance(each, Tensor) else each for each in unpacked)
+
+
+def _block_of(batch: SentBatch, buffers: SendBuffers | None) -> np.ndarray:
+    """Return the bytes that hold the arrays of a batch, (N,) uint8."""
+    if isinstance(batch.block, Tensor):
+        return batch.block.numpy()
+    if buffers is None:
+        raise RuntimeError("a loader worker sent a batch in a buffer, but there is none")
+    return buffers.buffer(batch.block)
 
 
 def _layout(arrays: Sequence[np.ndarray]) -> tuple[list[tuple[int, tuple[int, ...], str]], int]:

@@ -14,7 +14,6 @@ from search.worker.callbacks import CONTINUE, Report
 from test import build_evaluation
 from trainer.checkpoints.resume import weights_of
 from trainer.evaluation import MetricSet, evaluate
-from trainer.steps import BatchMover
 from utils.checkpoint_file import read_saved
 from utils.environment import resource_errors
 
@@ -46,7 +45,7 @@ def pooled_results(folders: Sequence[str], devices: str | None = None) -> dict[s
         with resource_errors():
             evaluate(
                 parts.model,
-                BatchMover(parts.precision).evaluated(parts.loader),
+                parts.batches(),
                 criterion=parts.criterion,
                 metrics=metrics,
                 precision=parts.precision,
