@@ -7,7 +7,6 @@ Heavy packages (torch with all that uses it) are imported inside the functions t
 faulty config are answered without them, and a program that only predicts never loads the trainer.
 """
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 from config import (
     DataSpec,
     as_object,
+    call_with_arguments,
     class_and_arguments,
-    find_class,
     group_arguments,
     instantiate,
     load_plugins,
-    narrowed,
     shared_values,
     signature_of,
+    trained_config,
     trainer_options,
-    values_by_parameter,
     variants,
 )
 from config.checking.splits import SPLIT_FOLDERS, evaluation_section, is_merged, loader_section
@@ -196,8 +194,7 @@ def build_preprocessing(config: Config) -> Any:
             f"{section}: {loader_class.__name__} does not say how it makes an input of an image. Using a network on "
             "other images needs that. Give the class a static method make_preprocessing."
         )
-    known, accepted = {**shared_values(config), **arguments}, signature_of(make).parameters
-    return make(**group_arguments(make, {name: known[name] for name in accepted if name in known}))
+    return call_with_arguments(make, {**shared_values(config), **arguments}, section)
 
 
 def build_model(config: Config, spec: DataSpec) -> "nn.Module":
@@ -261,37 +258,6 @@ def build_metrics(config: Config, spec: DataSpec, left_out: Collection[str] = ()
     metrics: list[Metric] = [instantiate(config, path, registry(), runtime=spec.arguments()) for path in paths]
     check_result_names(dict(zip(paths, metrics, strict=True)))
     return metrics
-
-
-def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
-    """Return the config with everything that the run learned from its data, as a checkpoint holds it.
-
-    Network and preprocessing can be rebuilt from the completed config without any data.
-    """
-    from base.base_model import BaseModel
-
-    names = registry()
-    complete: dict[str, Any] = copy.deepcopy(dict(config))
-    arch, values = as_object(complete["arch"]), {**spec.arguments(), **variants.single_output(config)}
-    sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels", "dims") if name in values}
-    network = find_class(arch["type"], "arch", "arch", names["arch"])
-    arguments = {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}
-    if isinstance(network.target, type) and issubclass(network.target, BaseModel):
-        arguments = network.target.complete_arguments(arguments)
-    complete["arch"] = {**arch, "args": arguments}
-    if spec.class_counts is not None:
-        for arguments in variants.rules_without_counts(complete, names):
-            arguments["class_counts"] = list(spec.class_counts)
-    # Values that the config states win over learned ones; null counts as not stated.
-    learned = {"classes": list(spec.class_names), **spec.learned}
-    for section in filter(None, (loader_section(complete, split) for split in SPLIT_FOLDERS)):
-        accepted = signature_of(class_and_arguments(complete, section, names)[0]).parameters
-        filled = {name: value for name, value in learned.items() if value and name in accepted}
-        if filled:
-            loader = as_object(complete[section])
-            given = {name: value for name, value in loader.get("args", {}).items() if value is not None}
-            complete[section] = {**loader, "args": {**loader.get("args", {}), **filled, **given}}
-    return complete
 
 
 def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
@@ -413,7 +379,7 @@ def build_training(
     spec = read_data_spec(config, train_loader, count_classes=True)
 
     model = build_network(variants.without_pretrained_weights(config) if has_weights else config, spec, plan)
-    completed = complete_config(config, spec)
+    completed = variants.complete_config(config, spec, registry())
     # Before a wrapper adds prefixes to the names of the parameters.
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, plan, count_steps(config, plan, train_loader))
@@ -429,6 +395,35 @@ def build_training(
     return TrainingParts(
         completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
     )
+
+
+def build_trained_network(config: Config, content: Mapping[str, Any], file: Path) -> "nn.Module":
+    """Build the network of a checkpoint with its weights.
+
+    Args:
+        config: Of the checkpoint, as `trained_config` returns it.
+        content: Of the checkpoint.
+        file: Its name, for messages.
+
+    Raises:
+        CheckpointError: The weights do not fit the network.
+        ConfigError: The network refuses its arguments.
+        OutOfMemory: The network is too large.
+    """
+    from utils.checkpoint_file import evaluated_weights
+    from utils.environment import resource_errors
+
+    with resource_errors():
+        model = build_model(variants.without_pretrained_weights(config), DataSpec.from_config(config))
+        try:
+            model.load_state_dict(evaluated_weights(content))
+        except RuntimeError as error:
+            reason = " ".join(line.strip() for line in str(error).splitlines()[:3])[:400]
+            raise CheckpointError(
+                f"{file}: its weights do not fit the network that its config describes ({reason}). "
+                "Use the code it was trained with, or another checkpoint."
+            ) from error
+    return model
 
 
 def build_predictor(
@@ -455,31 +450,26 @@ def build_predictor(
         ConfigError: Its config names something that does not exist.
     """
     from base.base_inference import choose_device, read_trained, task_of_outputs
+    from models.export.description import description_errors
     from models.export.files import SUFFIXES, open_exported
     from models.inference.views import Views, with_views
     from models.zoo.cards import find_network
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter
-    from utils.checkpoint_file import evaluated_weights
 
     load_plugins(plugins)
     path, target = Path(find_network(str(checkpoint))), choose_device(device)
     model: nn.Module
     if path.suffix.lower() in SUFFIXES.values():
-        model, config = open_exported(path, target)
-        config = narrowed(config, opens_data=False)
+        model, described = open_exported(path, target)
+        config = trained_config(described, registry(), has_network=False)
+        with description_errors(path):
+            build_preprocessing(config)
     else:
         content, file = read_trained(path)
-        config = narrowed(content["config"], opens_data=False)
-        model = build_model(variants.without_pretrained_weights(config), DataSpec.from_config(config))
-        try:
-            model.load_state_dict(evaluated_weights(content))
-        except RuntimeError as error:
-            reason = " ".join(line.strip() for line in str(error).splitlines()[:3])[:400]
-            raise CheckpointError(
-                f"{file}: its weights do not fit the network that its config describes ({reason}). "
-                "Use the code it was trained with, or another checkpoint."
-            ) from error
+        config = trained_config(content["config"], registry())
+        build_preprocessing(config)  # before the network, which may be large
+        model = build_trained_network(config, content, file)
     section, seen_config = evaluation_section(config), config
     loader_class, loader_arguments = class_and_arguments(config, section, registry())
     if max_decoded_mb is not None and "max_decoded_mb" in signature_of(loader_class).parameters:

@@ -19,6 +19,7 @@ import config as configuration
 from build import build_loaders, build_training, registry
 from config import cli
 from config.checking.splits import evaluation_section, loader_section
+from config.foreign import TRACKING_URI, require_named_tracking
 from config.loading.load import apply_override
 from config.variants import shorten_schedule
 from logger.check_report import CheckReport
@@ -77,7 +78,7 @@ def train(
             folder.
         devices: E.g. `"0,1"` or `"cpu"`; by default the config's `n_gpu`.
         max_validation_batches: Validate on the first batches only.
-        moved: Without a config, overrides of the checkpoint's: where its data lies now, and where runs are saved.
+        moved: Without a config, overrides of the checkpoint's: where its data lies now, and where results are saved.
 
     Raises:
         EspalierError: Anything that the user can repair.
@@ -205,6 +206,7 @@ def starting_point(
         for override in moved:
             apply_override(start.config, override)
         check_config(start.config)
+        require_named_tracking(start.config, moved)
         if start.folder is None and run_folder is None and not any(each.startswith(f"{SAVE_DIR}=") for each in moved):
             configuration.require_own_place(start.config, Path(resume or ""))
     return start
@@ -329,7 +331,7 @@ def may_change_place(path: str) -> bool:
     """Return whether the value at a JSON path may change when a run is resumed from its folder alone."""
     from trainer.checkpoints.same_data import is_data_place
 
-    return is_data_place(path) or path == SAVE_DIR
+    return is_data_place(path) or path in (SAVE_DIR, TRACKING_URI)
 
 
 def summary_text(result: "TrainResult", config: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:

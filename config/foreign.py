@@ -7,7 +7,7 @@ or as an override, is not held to these rules.
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ SAFE_DATA_SETS = frozenset(
     }
 )
 _FETCHED = re.compile(r"(hf|local)[-_](hub|dir)\s*:|\btorch\.hub\b|://", re.IGNORECASE)
+# Builders that take the name of a network, and pass on to its builder arguments that say which weights are fetched.
+_NAMING_BUILDERS = re.compile(r"^torchvision\..*\b(get_model|resnet_fpn_backbone|mobilenet_backbone)$")
 # Arguments by which a library reads weights with a reader that unpickles, or that name an address or a place to write.
 _REFUSED_ARGUMENTS = (
     "checkpoint_path",
@@ -36,6 +38,8 @@ _REFUSED_ARGUMENTS = (
     "hub_dir",
     "model_dir",
 )
+TRACKING_URI = "visualization.mlflow.tracking_uri"
+"""JSON path of the place that MLflow writes to."""
 _OWN_CONFIG = "If you trust the file, give the config yourself, with -c FILE of test.py or train.py"
 
 
@@ -72,6 +76,12 @@ def narrowed(
                         f"{show(value)} {whose} runs code from its files (pickle), or is not known "
                         f"to decode images only. {_OWN_CONFIG}.",
                     )
+            elif key in ("arch", "$defs") and _NAMING_BUILDERS.search(value):
+                faults.add(
+                    path,
+                    f"{show(value)} {whose} builds a network by its name, and may fetch weights for it. Only builders "
+                    f"of one network are taken from a file, as torchvision.models.resnet18. {_OWN_CONFIG}.",
+                )
             elif (_FETCHED.search(value) and (is_loader or key == "arch")) or name in _REFUSED_ARGUMENTS:
                 faults.add(
                     path,
@@ -117,22 +127,34 @@ def require_own_place(config: Mapping[str, Any], checkpoint: Path) -> None:
             f"{save_dir} of the checkpoint's config is outside of the working folder, and the checkpoint is not in it. "
             "Name a folder of yours: trainer.save_dir=FOLDER.",
         )
-    services = config.get("visualization")
-    mlflow = services.get("mlflow") if isinstance(services, Mapping) else None
-    uri = mlflow.get("tracking_uri") if isinstance(mlflow, Mapping) else None
-    if isinstance(uri, str):
-        scheme, is_url, rest = uri.partition("://")
-        is_server = is_url and scheme != "file" and not scheme.startswith("sqlite")
-        path = (
-            (rest.removeprefix("/") if scheme.startswith("sqlite") else rest) if is_url else uri.removeprefix("file:")
-        )
-        if not is_server and not Path(os.path.realpath(path)).is_relative_to(working):
-            faults.add(
-                "visualization.mlflow.tracking_uri",
-                f"{show(uri)} of the checkpoint's config is outside of the working folder. {_OWN_CONFIG}.",
-            )
     if faults:
         raise faults.error()
+
+
+def tracking_uri(config: Mapping[str, Any]) -> Any:
+    """Return the place that a config lets MLflow write to; None for the folder of each run."""
+    services = config.get("visualization")
+    mlflow = services.get("mlflow") if isinstance(services, Mapping) else None
+    return mlflow.get("tracking_uri") if isinstance(mlflow, Mapping) else None
+
+
+def require_named_tracking(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Raise if a checkpoint's config sends results to a server, a database or a folder that the user has not named.
+
+    Args:
+        config: From the checkpoint.
+        overrides: Of the user, as `visualization.mlflow.tracking_uri=http://server`.
+
+    Raises:
+        ConfigError: It does.
+    """
+    uri = tracking_uri(config)
+    if uri is not None and not any(each.partition("=")[0].strip() == TRACKING_URI for each in overrides):
+        raise ConfigError(
+            f"{TRACKING_URI}: {show(uri)} of the checkpoint's config is a place that you have not named. If it is "
+            f"yours, name it: {TRACKING_URI}={show(uri)}; null uses the run's folder. Or give the config yourself, "
+            "with -c FILE."
+        )
 
 
 def _texts(value: Any, path: str, name: str = "") -> Iterator[tuple[str, str, str]]:

@@ -57,6 +57,25 @@ def class_and_arguments(config: Values, path: str, registry: Registry) -> tuple[
     return find_class(spec.type, spec.path, key, registry[key]).target, dict(spec.args)
 
 
+def call_with_arguments(function: Callable[..., Any], arguments: Values, path: str) -> Any:
+    """Call a function of a section's class with those arguments of the section that it takes.
+
+    Args:
+        function: Such as the static method that makes the preprocessing.
+        arguments: Of the section, by name.
+        path: Of the section.
+
+    Raises:
+        ConfigError: A value is of the wrong type, or the function refuses it; with the JSON path.
+    """
+    signature, faults = signature_of(function), Faults()
+    taken = {name: arguments[name] for name in signature.parameters if name in arguments}
+    checked = signature.check(taken, f"{path}.args", faults, supplied=signature.parameters)
+    if faults:
+        raise faults.error()
+    return _call(FoundClass(function, object), checked, Spec(path, function.__qualname__, taken))
+
+
 def values_by_parameter(found: FoundClass, values: Values) -> dict[str, Any]:
     """Return the run-time values that a class takes, under the names that its parameters have for them."""
     signature = signature_of(found.target)
@@ -160,12 +179,14 @@ def _arguments(
     if faults:
         raise faults.error()
     # Weights that a library would download by default, and that the JSON does not ask for.
-    not_fetched = {
+    not_fetched: dict[str, Any] = {
         name: None
         for name, item in signature.parameters.items()
         if (name in FETCHED_ARGUMENTS and isinstance(item.default, str))
         or (isinstance(item.default, enum.Enum) and hasattr(item.default, "url"))
     }
+    if found.unfetched is not None:
+        not_fetched |= import_attribute(found.unfetched)(args)
     return {**not_fetched, **found.presets, **args, **given}
 
 

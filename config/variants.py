@@ -11,7 +11,8 @@ from config.checking.classes import find_class
 from config.checking.sections import LOADER_SECTIONS
 from config.checking.signatures import Signature, signature_of
 from config.checking.splits import HOLD_OUT, SPLIT_FOLDERS, evaluation_section, loader_section, section_of
-from config.objects import class_and_arguments, group_arguments
+from config.data_spec import DataSpec
+from config.objects import as_object, class_and_arguments, group_arguments, values_by_parameter
 from utils.errors import ConfigError
 from utils.registry import Registry
 
@@ -120,6 +121,34 @@ def single_output(config: Config) -> dict[str, int]:
     arch = config["arch"]
     arguments = (arch.get("args") if isinstance(arch, Mapping) else None) or {}
     return {"num_classes": 1} if arguments.get("num_classes") == 1 else {}
+
+
+def complete_config(config: Config, spec: DataSpec, registry: Registry) -> dict[str, Any]:
+    """Return the config with everything that the run learned from its data, as a checkpoint holds it.
+
+    Network and preprocessing can be rebuilt from the completed config without any data.
+    """
+    complete: dict[str, Any] = copy.deepcopy(dict(config))
+    arch, values = as_object(complete["arch"]), {**spec.arguments(), **single_output(config)}
+    sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels", "dims") if name in values}
+    network = find_class(arch["type"], "arch", "arch", registry["arch"])
+    arguments = {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}
+    if hasattr(network.target, "complete_arguments"):  # a network of ours
+        arguments = network.target.complete_arguments(arguments)
+    complete["arch"] = {**arch, "args": arguments}
+    if spec.class_counts is not None:
+        for arguments in rules_without_counts(complete, registry):
+            arguments["class_counts"] = list(spec.class_counts)
+    # Values that the config states win over learned ones; null counts as not stated.
+    learned = {"classes": list(spec.class_names), **spec.learned}
+    for section in filter(None, (loader_section(complete, split) for split in SPLIT_FOLDERS)):
+        accepted = signature_of(class_and_arguments(complete, section, registry)[0]).parameters
+        filled = {name: value for name, value in learned.items() if value and name in accepted}
+        if filled:
+            loader = as_object(complete[section])
+            given = {name: value for name, value in loader.get("args", {}).items() if value is not None}
+            complete[section] = {**loader, "args": {**loader.get("args", {}), **filled, **given}}
+    return complete
 
 
 def nested_objects(value: Any) -> Iterator[Any]:

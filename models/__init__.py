@@ -36,6 +36,7 @@ SECTIONS: dict[str, Section] = {
             "segmentation_models_pytorch": "models.adapters:adapt_network",
             "torchvision.models.segmentation": "models.adapters:adapt_network",
         },
+        unfetched={"torchvision.models.get_model": "models.adapters:arguments_without_weights"},
     ),
     "loss": Section(
         expects="torch.nn:Module",

@@ -4,6 +4,11 @@ Their weights have the library's names: a checkpoint's state dict loads into the
 round.
 """
 
+import enum
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
@@ -12,6 +17,24 @@ from utils.module_subclass import with_forward
 
 COARSEST_STRIDE = 32  # the encoders of both libraries halve down to this, or less
 TORCHVISION_AUXILIARY_WEIGHT = 0.5  # of torchvision's references/segmentation/train.py
+
+
+def arguments_without_weights(arguments: Mapping[str, Any]) -> dict[str, None]:
+    """Return the arguments with which `torchvision.models.get_model` fetches no weights: null for each of that network.
+
+    Its networks of segmentation and detection would fetch those of their backbone by default.
+
+    Args:
+        arguments: `name` is that of the network.
+    """
+    import torchvision
+
+    try:
+        builder = torchvision.models.get_model_builder(arguments["name"])
+    except (KeyError, ValueError, AttributeError):  # the function itself refuses it
+        return {}
+    defaults = {name: item.default for name, item in inspect.signature(builder).parameters.items()}
+    return {name: None for name, each in defaults.items() if isinstance(each, enum.Enum) and hasattr(each, "url")}
 
 
 class PaddedInput(nn.Module):

@@ -61,8 +61,11 @@ class Classifier(BaseInference):
     @property
     def class_names(self) -> list[str]:
         """Names of the classes in the order of their ids; numbers if the config does not name them."""
-        numbers = range(int(self.config["arch"]["args"].get("num_classes", 0)))
-        return super().class_names or [str(number) for number in numbers]
+        known = self.config.get("arch", {}).get("args", {}).get("num_classes")
+        count = known if isinstance(known, int) else 0
+        names = super().class_names
+        # Names of other classes than those of the network name nothing; one channel separates two classes by its sign.
+        return names if len(names) in (count, 2 * (count == 1)) or not count else list(map(str, range(max(2, count))))
 
     def classify(
         self, samples: Iterable[tuple[str, NDArray[Any]]], batch_size: int, timer: StageTimer | None = None

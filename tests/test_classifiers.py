@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from base.base_model import BaseModel
-from build import build_model, complete_config
+from build import build_model, registry
 from config import DataSpec
+from config.variants import complete_config
 from models import SECTIONS
 from models.fcn import FCN
 from models.layers.masked import MaskedNorm, masked_max_pool, masked_mean, split_padding
@@ -206,7 +207,9 @@ def test_foreign_networks_are_told_classes_and_channels(name, args, filled):
         model = build_model(config, DataSpec(**values))
         channels = values["in_channels"]
         assert model(torch.zeros(2, channels, 64, 64)).shape == (2, 5)
-    complete = complete_config({**config, "train_loader": "ImageClassificationDataLoader"}, DataSpec(**values))
+    complete = complete_config(
+        {**config, "train_loader": "ImageClassificationDataLoader"}, DataSpec(**values), registry()
+    )
     assert complete["arch"]["args"] == {**args, **filled}
     with torch.device("meta"):
         build_model(complete, DataSpec())  # as from a checkpoint, without data

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import inference
 import test as testing
 import train
 from config import cli, narrowed, require_own_place
-from config.foreign import DATA_SETS, SAFE_DATA_SETS
+from config.foreign import DATA_SETS, SAFE_DATA_SETS, TRACKING_URI, require_named_tracking
 from utils.errors import ConfigError
 
 LSUN = {"type": f"{DATA_SETS}LSUN", "args": {"root": "evil", "classes": "val"}}
@@ -42,6 +43,9 @@ def test_data_sets_that_unpickle_are_not_among_those_of_a_stranger():
         ("test_loader.args.dataset", {"test_loader": loader(f"{DATA_SETS}LSUNClass")}),
         ("valid_loader.args.dataset.type", {"valid_loader": loader({"type": f"{DATA_SETS}CIFAR10"})}),
         ("arch.args.name", {"arch": {"type": "TimmModel", "args": {"name": "hf-hub:evil/net"}}}),
+        ("arch.type", {"arch": {"type": "torchvision.models.get_model", "args": {"name": "deeplabv3_resnet50"}}}),
+        ("arch", {"arch": "torchvision.models.get_model"}),
+        ("arch.type", {"arch": {"type": "torchvision.models.detection.backbone_utils.resnet_fpn_backbone"}}),
         ("arch.args.name", {"arch": {"type": "TimmModel", "args": {"name": " HF_hub:evil/net"}}}),
         ("arch.args.encoder", {"arch": {"type": "x", "args": {"encoder": "tu-local-dir:/evil"}}}),
         ("arch.type", {"arch": {"type": "torch.hub.load", "args": {}}}),
@@ -95,11 +99,21 @@ def test_a_new_run_is_written_into_folders_of_the_user_only(tmp_path, monkeypatc
     (work / "link").symlink_to(tmp_path)
     with pytest.raises(ConfigError, match=r"trainer\.save_dir"):
         require_own_place(config("link/x"), tmp_path / "x.pth")
-    for uri in ("sqlite:////tmp/x.db", "sqlite:///../x.db", "file:///tmp/x", "../x"):
-        with pytest.raises(ConfigError, match=r"tracking_uri: .* outside of the working folder"):
-            require_own_place(config("saved", visualization={"mlflow": {"tracking_uri": uri}}), tmp_path)
-    for uri in ("sqlite:///x.db", "http://server", "mlruns"):
-        require_own_place(config("saved", visualization={"mlflow": {"tracking_uri": uri}}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("FILE:///tmp/outside", "file://localhost/tmp/outside", "file:%2e%2e/%2e%2e/outside", "sqlite:///x.db"),
+        *("http://server", "mysql://server/x", "mlruns", 3),
+    ],
+)
+def test_a_checkpoint_sends_results_only_to_places_that_the_user_names(uri):
+    config = {"visualization": {"mlflow": {"tracking_uri": uri}}}
+    with pytest.raises(ConfigError, match=rf"^{TRACKING_URI}: .* name it: {TRACKING_URI}={re.escape(json.dumps(uri))}"):
+        require_named_tracking(config, ["trainer.save_dir=x"])
+    require_named_tracking(config, [f"{TRACKING_URI}={uri}"])
+    require_named_tracking({"visualization": {"mlflow": {}, "wandb": None}}, [])
 
 
 def run(program, *words):
@@ -123,4 +137,8 @@ def test_the_commands_hold_checkpoints_to_it(tmp_path, monkeypatch, capsys):
     assert run(train, "--resume", file) == 2
     assert "is outside of the working folder, and the checkpoint is not in it" in capsys.readouterr().err
     assert not (tmp_path.parent / "elsewhere").exists()
+    tracked = config_of(tmp_path, visualization={"mlflow": {"tracking_uri": "http://evil.example"}})
+    write_checkpoint(file, strange | {"config": tracked})
+    assert run(train, "--resume", file) == 2
+    assert 'tracking_uri: "http://evil.example" of the checkpoint' in capsys.readouterr().err
     assert json.loads(json.dumps(elsewhere)) == elsewhere

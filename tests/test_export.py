@@ -20,7 +20,8 @@ from data_loader.images.files import read_image, read_mask
 from models import SECTIONS
 from models.export import tracing
 from models.export.comparison import Comparison
-from models.export.files import KEY, from_bytes, open_exported, to_bytes
+from models.export.description import KEY
+from models.export.files import from_bytes, open_exported, to_bytes
 from models.export.tracing import Side, trace
 from tests.support.exported import CASES, CPU, DESCRIPTION, NOT_EXPORTED, SMALL, check_every_size, images
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
@@ -74,7 +75,7 @@ def test_a_network_of_one_size_says_so_and_refuses_others():
     model = FixedSize()
     traced = trace(model, 3, (8, 6))
     assert traced.sides == {"batch": Side(), "height": Side(fixed=8), "width": Side(fixed=6)}
-    network, _ = from_bytes(to_bytes(traced, DESCRIPTION, "torch"), "torch", CPU)
+    network, _ = from_bytes(to_bytes(traced, {**DESCRIPTION, "num_classes": 2}, "torch"), "torch", CPU)
     inputs = images(3, 3, 8, 6)
     assert torch.equal(network(inputs), model(inputs))
     with pytest.raises(DataError, match="An input of 8x7: the width of the exported network's input must be 6"):

@@ -139,6 +139,16 @@ def test_nothing_is_fetched_unless_asked_for(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     assert make(UNET) is not None
     assert make(LRASPP) is not None
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    by_name = {"type": "torchvision.models.get_model", "args": {"name": "lraspp_mobilenet_v3_large"}}
+    with torch.device("meta"):
+        assert make(by_name) is not None
+        assert make({**by_name, "args": {"name": "resnet18"}}) is not None  # it has no such argument
+        asked = {**by_name, "args": {**by_name["args"], "weights_backbone": "DEFAULT"}}
+        with pytest.raises(ConfigError, match="fetches"):
+            make(asked)
+        with pytest.raises(ConfigError, match="Unknown model nothing"):
+            make({**by_name, "args": {"name": "nothing"}})
 
 
 def test_other_networks_of_torchvision_stay_as_they_are() -> None:

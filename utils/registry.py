@@ -82,6 +82,8 @@ class Section:
         presets: Root -> {class under it: arguments that it gets unless the JSON has them}.
         adapters: Root -> reference of a function that adapts its objects to this section.
         subclasses: Root -> reference of a function: a class under it -> the subclass to build instead.
+        unfetched: Function of a library that builds by a name -> reference of a function: its arguments -> those with
+            which it fetches no weights, unless the JSON has them.
         wrappers: Role -> reference of a class that no JSON names; the commands themselves wrap objects in it.
         function_wrapper: Reference of the class of this section that a function (output, target) becomes; "": none.
     """
@@ -95,6 +97,7 @@ class Section:
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
     subclasses: Mapping[str, str] = field(default_factory=dict)
+    unfetched: Mapping[str, str] = field(default_factory=dict)
     wrappers: Mapping[str, str] = field(default_factory=dict)
     function_wrapper: str = ""
 

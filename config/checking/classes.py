@@ -79,6 +79,7 @@ class FoundClass:
         presets: Arguments that it gets unless the JSON has them.
         adapter: Reference of the function that adapts its objects; None for most classes.
         subclass: Reference of the function that returns the subclass to build instead; None for most classes.
+        unfetched: Reference of the function that returns the arguments with which it fetches nothing; None for most.
     """
 
     target: Target
@@ -87,6 +88,7 @@ class FoundClass:
     presets: Mapping[str, Any] = field(default_factory=dict)
     adapter: str | None = None
     subclass: str | None = None
+    unfetched: str | None = None
 
 
 def validate(config: Mapping[str, Any], registry: Registry) -> None:
@@ -279,6 +281,7 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Fou
         section.subclasses.get(_root_of(f"{target.__module__}.", section.subclasses))
         if inspect.isclass(target)
         else None,
+        section.unfetched.get(name),
     )
 
 

@@ -17,11 +17,13 @@ from data_loader.common.options import ColorChannel, ImageOptions, InputOptions
 from data_loader.images.files import read_image
 from utils.drawing import IMAGENET_MEAN, IMAGENET_STD
 from utils.errors import ConfigError, DataError
+from utils.files import IMAGE_MB
 from utils.geometry import Geometry, Size, letterbox_geometry
 
 # An image that is at most so much larger than needed is left as it is: shrunk twice, it would lose sharpness.
 _WHOLE_FILE_UP_TO = 1.5
 _ROUNDING = 1e-6
+_MOST_PIXELS = IMAGE_MB * 2**20 // 3
 _OF_READING = ("max_decoded_mb", "reduced_decoding")  # options of how files are read, not of what an input is
 
 
@@ -258,6 +260,11 @@ def checked_size(resize: int | Sequence[int] | None) -> Size | None:
     sides = (resize, resize) if isinstance(resize, int) else tuple(resize)
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
         raise ConfigError(f"Wrong resize {resize!r}: it must be one side in pixels, [height, width], or null.")
+    if sides[0] * sides[1] > _MOST_PIXELS:
+        raise ConfigError(
+            f"Wrong resize {resize!r}: an input has at most {_MOST_PIXELS // 10**6} megapixels, as {IMAGE_MB} MB hold "
+            "in colours of 8 bits. Write a smaller size."
+        )
     return sides[0], sides[1]
 
 

@@ -13,6 +13,7 @@ from utils.errors import ConfigError, DataError, NotLearned
 
 Normalize = Literal["variable", "series", "none"]
 PERCENTILE = 98
+MOST_STEPS = 10_000_000
 STATISTICS = ("mean", "std", "scale")
 
 
@@ -28,9 +29,9 @@ class SeriesOptions(Options):
         Field(description='By mean and deviation of each `"variable"` in training, of each `"series"`, `"none"`.'),
     ] = "variable"
     rescale: Annotated[bool, Field(description="First divide by the 98th percentile of absolute values.")] = False
-    length: Annotated[int | None, Field(ge=1, description="Interpolate to this number of steps; `null`: do not.")] = (
-        None
-    )
+    length: Annotated[
+        int | None, Field(ge=1, le=MOST_STEPS, description="Interpolate to this number of steps; `null`: do not.")
+    ] = None
     mean: Annotated[Sequence[float] | None, Field(description="Of each variable; `null`: of the training data.")] = None
     std: Annotated[Sequence[float] | None, Field(description="Of each variable; `null`: of the training data.")] = None
     scale: Annotated[Sequence[float] | None, Field(description="Percentiles; `null`: of the training data.")] = None

@@ -7,7 +7,7 @@ import importlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from models.export.description import FORMAT_VERSION, KEY, read_description
 from models.export.tracing import Side, Traced, as_function, quiet, sides_of
-from utils.errors import CheckpointError, ConfigError, DataError, ExportError
+from utils.environment import is_out_of_memory
+from utils.errors import CheckpointError, ConfigError, DataError, ExportError, OutOfMemory
 from utils.files import open_regular
 
-KEY = "espalier"  # of the metadata of an ONNX file; with .json after it the name of the extra file in a .pt2
-FORMAT_VERSION = 1
 _IMAGES = (
     "Scale the image to fit into resize [height, width], aspect ratio kept; centre it on padding_value; order its "
     "channels as color_channel; (value / 255 - mean) / std; (C, H, W) float32. "
@@ -171,20 +171,26 @@ class ExportedNetwork(nn.Module):
         run: Inputs (B, C, H, W) float32 -> logits (B, K, H, W) float32, on the same device; of a classifier (B, K), and
             of series (B, C, T).
         sides: Lengths that batch, height and width, or batch and length, may have.
+        num_classes: K; one channel separates two classes.
     """
 
-    def __init__(self, run: Run, sides: dict[str, Side]) -> None:
+    def __init__(self, run: Run, sides: dict[str, Side], *, num_classes: int) -> None:
         super().__init__()
         self._run = run
         self.sides = sides
+        self.num_classes = num_classes
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs (B, C, ...) float32 -> logits (B, K, ...) float32.
 
         Raises:
+            CheckpointError: The network is another than its description says.
             DataError: The file was not made for inputs of this size.
+            OutOfMemory: The memory does not suffice for the batch.
         """
         lengths = sides_of(inputs.shape)
+        if lengths.keys() != self.sides.keys():
+            raise _other_network(f"takes {', '.join(self.sides)}, and its input has {', '.join(lengths)}")
         for name in list(lengths)[1:]:
             if not self.sides[name].takes(lengths[name]):
                 size = "x".join(map(str, inputs.shape[2:]))
@@ -197,8 +203,36 @@ class ExportedNetwork(nn.Module):
         # The file computes in float32, also if the program around it uses autocast.
         with torch.autocast(inputs.device.type, enabled=False):
             if batch == len(inputs):
-                return self._run(inputs)
-            return torch.cat([self._run(part) for part in torch.split(inputs, batch)])
+                return self._logits(inputs)
+            return torch.cat([self._logits(part) for part in torch.split(inputs, batch)])
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """Run the network and check that the result can be the logits of these inputs."""
+        size = "x".join(map(str, inputs.shape))
+        try:
+            logits = self._run(inputs)
+        except Exception as error:  # the runtime raises errors of many kinds for a file that does not fit
+            if is_out_of_memory(error) or "allocate memory" in str(error):
+                raise OutOfMemory(
+                    f"Memory ran out with inputs of {size}. All of a batch must fit into it. Make --batch-size or the "
+                    "images smaller."
+                ) from error
+            reason = (str(error).splitlines() or [""])[0][:300]
+            raise _other_network(f"fails at inputs of {size} ({type(error).__name__}: {reason})") from error
+        channels = {self.num_classes, 1} if self.num_classes <= 2 else {self.num_classes}
+        sizes = (inputs.shape[2:], torch.Size())  # of each pixel, or of the image
+        fits = logits.dim() > 1 and len(logits) == len(inputs) and logits.shape[2:] in sizes
+        if not (fits and logits.is_floating_point() and logits.shape[1] in channels):
+            found = f"{'x'.join(map(str, logits.shape))} ({str(logits.dtype).removeprefix('torch.')})"
+            raise _other_network(f"gives {found} for inputs of {size}, no logits of {self.num_classes} classes")
+        return logits
+
+
+def _other_network(found: str) -> CheckpointError:
+    return CheckpointError(
+        f"The exported network {found}: it is another than its description says. Export the checkpoint again: python "
+        "export.py --resume FILE --output net.onnx."
+    )
 
 
 def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, dict[str, Any]]:
@@ -240,31 +274,20 @@ def from_bytes(
     if form == "onnx":
         require("onnxruntime")  # a missing package is no damaged file
     try:
-        run, text = (_open_onnx if form == "onnx" else _open_torch)(content, device)
+        run, text = (_open_onnx if form == "onnx" else _open_torch)(content, device, name)
+    except CheckpointError:
+        raise
     except Exception as error:  # damaged bytes raise any error of the reader
         raise CheckpointError(
             f"{name}: cannot be opened ({type(error).__name__}). The file is damaged or no exported network. Export "
             "the checkpoint again."
         ) from error
-    try:
-        description = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        description = None
-    if not isinstance(description, dict) or not {"loader", "class_names", "num_classes", "sides"} <= set(description):
-        raise CheckpointError(
-            f'{name}: holds no description of its input. It must be under "{KEY}" in the file\'s metadata, where '
-            "export.py writes it. Export the checkpoint again: python export.py --resume FILE --output net.onnx."
-        )
-    if description.get("format_version", 0) > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{name}: its description has version {description['format_version']}, later than {FORMAT_VERSION}, which "
-            "is known here. Use the version of the code that wrote it, or export the checkpoint again."
-        )
-    sides = {name: Side(**side) for name, side in description["sides"].items()}
-    return ExportedNetwork(run, sides), description
+    description, plain = read_description(text, name)
+    network = ExportedNetwork(run, description.known_sides(), num_classes=description.num_classes)
+    return network, plain
 
 
-def _open_onnx(content: bytes, device: torch.device) -> tuple[Run, str | None]:
+def _open_onnx(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
     (onnxruntime,) = require("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
@@ -275,6 +298,7 @@ def _open_onnx(content: bytes, device: torch.device) -> tuple[Run, str | None]:
     wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"][device.type != "cuda" :]
     providers = [each for each in wanted if each in onnxruntime.get_available_providers()]
     session = onnxruntime.InferenceSession(content, options, providers=providers)
+    _require_one(name, session.get_inputs(), session.get_outputs())
     (value,) = session.get_inputs()
 
     def run(inputs: Tensor) -> Tensor:
@@ -284,10 +308,25 @@ def _open_onnx(content: bytes, device: torch.device) -> tuple[Run, str | None]:
     return run, session.get_modelmeta().custom_metadata_map.get(KEY)
 
 
-def _open_torch(content: bytes, device: torch.device) -> tuple[Run, str | None]:
+def _require_one(name: str, inputs: Sized, outputs: Sized) -> None:
+    """Raise if a network has other than one input and one output.
+
+    Raises:
+        CheckpointError: It has.
+    """
+    if (len(inputs), len(outputs)) != (1, 1):
+        raise CheckpointError(
+            f"{name}: its network has {len(inputs)} inputs and {len(outputs)} outputs, and must have one of each: an "
+            "image or series, and its logits. Export the checkpoint again: python export.py --resume FILE --output "
+            "net.onnx."
+        )
+
+
+def _open_torch(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
     extra = {EXTRA_FILE: ""}
     with quiet():
         program = torch.export.load(io.BytesIO(content), extra_files=extra)
+    _require_one(name, program.graph_signature.user_inputs, program.graph_signature.user_outputs)
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
 

@@ -1,5 +1,6 @@
 """The training of a task: where it starts from, with which callbacks, and in which of several processes."""
 
+import json
 import os
 import shutil
 import time
@@ -16,6 +17,7 @@ from base.base_trainer import BaseTrainer
 from base.callback import Callback
 from build import build_optimizer, build_schedule
 from config import trainer_options
+from config.foreign import TRACKING_URI, tracking_uri
 from search.results.record import MEASURED, parse_constraints, parse_objectives
 from search.worker.callbacks import BestByObjective, Report, Reporter, TrainingTime, present_world
 from search.worker.fence import Fence
@@ -166,13 +168,14 @@ def train_here(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     if task.get("token") is not None:
         saving = {name: trainer_options(config)[name] for name in ("save_every_steps", "save_every_minutes")}
         callbacks.insert(0, Fence(folder, task["token"], **saving))
+    named = [f"{TRACKING_URI}={json.dumps(uri)}"] if (uri := tracking_uri(config)) is not None else []
     try:
         if resume is None:
             train.train(config, callbacks, run_folder=folder, devices=devices)
         elif resume == str(folder):
-            train.train(None, callbacks, resume=resume, devices=devices)
+            train.train(None, callbacks, resume=resume, devices=devices, moved=named)
         else:
-            train.train(None, callbacks, resume=resume, run_folder=folder, devices=devices)
+            train.train(None, callbacks, resume=resume, run_folder=folder, devices=devices, moved=named)
     except CheckpointError as error:
         if resume is None or reporter.has_started or is_disk_full(error):
             raise
