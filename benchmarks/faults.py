@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.fault_rows import checkpoints, configs, data_files, machine
+from benchmarks.fault_rows import checkpoints, configs, data_files, exported, machine
 from benchmarks.fault_rows.bench import Bench, Fault, base_config, verdict
 from benchmarks.result_files import beginning, require_result_file
 
 HEADER = "| | group | fault | expected | seen |"
-ROWS: list[Fault] = [*machine.ROWS, *checkpoints.ROWS, *configs.ROWS, *data_files.ROWS]
+ROWS: list[Fault] = [*machine.ROWS, *checkpoints.ROWS, *configs.ROWS, *data_files.ROWS, *exported.ROWS]
 
 
 def finished_run(folder: Path) -> Path:

@@ -1,5 +1,7 @@
 """Videos as people have them: times, sound, rotation, frames in folders, cuts."""
 
+from fractions import Fraction
+
 import av
 import cv2
 import numpy as np
@@ -12,7 +14,8 @@ from data_loader.images.files import read_image, read_mask
 from predictor.io.frames import Frame
 from predictor.io.sinks import ImageFileSink, VideoFileSink, open_sinks, outputs_of
 from predictor.io.sources import Camera, Photos, Video, open_sources
-from predictor.io.video_writer import VideoWriter
+from predictor.io.video import _plausible
+from predictor.io.video_writer import LONGEST_STILL, VideoWriter
 from predictor.rendering import MaskRenderer, make_renderer
 from utils.errors import ConfigError, DataError
 
@@ -72,6 +75,44 @@ def with_tone(path, codec):
         output.mux(sound.encode(frame))
         output.mux(sound.encode(None))
     return path
+
+
+def anamorphic(path, encoder="libx264"):
+    """Three frames whose pixels are 64/45 as wide as high, as on a DVD."""
+    writer = VideoWriter(path, (encoder, {}), (32, 48), 10, pixel_aspect=Fraction(64, 45))
+    for number in range(3):
+        writer.write(grey(80 * number), number / 10, 0.1)
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("kind", [".mp4", ".mkv", ".avi", ".webm"])
+def test_pixels_that_are_no_squares_keep_their_shape_or_it_is_said(tmp_path, kind):
+    source = Video(anamorphic(tmp_path / "v.mp4"))
+    assert source.pixel_aspect == Fraction(64, 45)
+    sink = copy(source, tmp_path / f"out{kind}")
+    if kind == ".webm":
+        assert (
+            "out.webm is shown with other proportions: a .webm cannot say that its pixels are 1.422" in sink.remarks[0]
+        )
+    else:
+        assert sink.remarks == []
+        assert Video(sink.path).pixel_aspect == Fraction(64, 45)
+
+
+@pytest.mark.parametrize("aspect", [None, Fraction(0, 1), Fraction(1, 1000), Fraction(10**6, 1)])
+def test_shapes_of_pixels_that_no_video_has_are_not_believed(aspect):
+    assert _plausible(aspect) == 1
+
+
+def test_a_gap_in_a_file_without_times_is_not_filled_for_ever(tmp_path):
+    sink = VideoFileSink(tmp_path / "v.avi", 1)
+    for time in (0, 30, 5000, 5001):
+        sink.write(Frame("", NOTHING, time, 1.0), grey(90))
+    sink.close()
+    # 30 frames until the second image, which is repeated for 60 seconds, and the last two.
+    assert len(list(Video(sink.path))) == 30 + 1 + LONGEST_STILL + 2
+    assert "v.avi is 4909 seconds shorter than its source" in sink.remarks[0]
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,16 @@ def torchvision_data(name: str, **arguments: Any) -> Callable[[Config, Bench], N
     return change
 
 
+def argument(section: str, name: str, value: Any) -> Callable[[Config, Bench], None]:
+    """Return what replaces an argument of a section."""
+    return lambda config, bench: config[section]["args"].__setitem__(name, value)
+
+
+def tracked(uri: str) -> Make:
+    """Return what trains on with a checkpoint whose config sends results to a place."""
+    return stranger(entry("visualization", {"mlflow": {"tracking_uri": uri}}), "train")
+
+
 def entry(section: str, value: Any) -> Callable[[Config, Bench], None]:
     """Return what replaces a section."""
     return lambda config, bench: config.__setitem__(section, value)
@@ -187,6 +197,43 @@ ROWS = [
         2,
         "outside of the working folder",
         stranger(lambda config, bench: config["trainer"].update(save_dir="/etc"), "train"),
+    ),
+    Fault(
+        "stranger",
+        "weights of a backbone, by a network's name",
+        2,
+        "builds a network by its name",
+        stranger(
+            entry("arch", {"type": "torchvision.models.get_model", "args": {"name": "deeplabv3_resnet50"}}), "inference"
+        ),
+    ),
+    *(
+        Fault("stranger", f"results sent to {uri}", 2, "a place that you have not named", tracked(uri))
+        for uri in (
+            *("FILE:///tmp/outside", "file://localhost/tmp/outside", "file:%2e%2e/%2e%2e/outside"),
+            *("http://server.example", "mysql://server.example/x"),
+        )
+    ),
+    Fault(
+        "stranger",
+        "arguments of a network in a list",
+        2,
+        r"arch\.args",
+        stranger(entry("arch", {"type": "UNet", "args": [1]}), "inference"),
+    ),
+    Fault(
+        "stranger",
+        "inputs of 10^6 by 10^6",
+        2,
+        "Wrong resize",
+        stranger(argument("valid_loader", "resize", [10**6, 10**6]), "inference"),
+    ),
+    Fault(
+        "stranger",
+        "a network of 10^9 channels",
+        5,
+        "Memory ran out",
+        stranger(argument("arch", "channels", [10**9, 10**9]), "inference"),
     ),
     Fault("stranger", "a name with ../..", 2, "error: ", stranger(entry("name", "../../x"), "train")),
     Fault("names", "terminal escape in a name", 2, r"\\x1b\[31m|\\u001b\[31m", named("\x1b[31mSGD")),

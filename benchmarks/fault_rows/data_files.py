@@ -1,5 +1,6 @@
 """Damaged and wrong images, masks and lists of them."""
 
+import os
 from collections.abc import Callable, Sequence
 
 from benchmarks.fault_rows.bench import PEOPLE, Bench, Fault
@@ -26,6 +27,37 @@ def pair(photo: Change = bytes, mask: Change = bytes, name: str = "photo.jpg") -
     return make
 
 
+def no_file(name: str, make: Callable[[Bench, str], None], path: str) -> Callable[[Bench], Sequence[str]]:
+    """Return what trains on a pipe or a device.
+
+    Args:
+        name: Of the file, whose suffix is that of its kind.
+        make: Makes it.
+        path: JSON path of the argument that names it.
+    """
+
+    def train(bench: Bench) -> Sequence[str]:
+        file = str(bench.folder / name)
+        make(bench, file)
+        section, _, argument = path.partition(".args.")
+        if section in ("list", "series"):
+            kind = "ImageClassificationDataLoader" if section == "list" else "TimeSeriesDataLoader"
+            return bench.train({"train_loader": {"type": kind, "args": {argument: file}}})
+        return bench.train({path: file})
+
+    return train
+
+
+def pipe(_bench: Bench, file: str) -> None:
+    """Make a named pipe that nobody writes to."""
+    os.mkfifo(file)
+
+
+def device(_bench: Bench, file: str) -> None:
+    """Make a link to a device that never ends."""
+    os.symlink("/dev/zero", file)
+
+
 def hole(whole: bytes) -> bytes:
     """Return a file with 4 KB of zeros in its middle."""
     middle = len(whole) // 2
@@ -33,6 +65,16 @@ def hole(whole: bytes) -> bytes:
 
 
 ROWS = [
+    *(
+        Fault("data", f"{kind.__name__} as {name}", 3, "it is a pipe or a device", no_file(name, kind, path))
+        for kind in (pipe, device)
+        for name, path in (
+            ("pairs.txt", "train_loader.args.pairs_file"),
+            ("list.csv", "list.args.list_file"),
+            ("series.ts", "series.args.path"),
+            ("series.npz", "series.args.path"),
+        )
+    ),
     Fault("data", "an empty list", 3, "pairs.txt", listed("")),
     Fault("data", "a list of one column", 3, "error: ", listed("a.jpg\nb.jpg\n")),
     Fault("data", "a list of missing files", 3, "a.jpg", listed("a.jpg, a.png\n")),

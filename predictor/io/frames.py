@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,14 @@ class Frame(NamedTuple):
         image: (h, w, 3 or 4) uint8 or uint16 RGB.
         time: Seconds from the first frame to this one; None for photos.
         seconds: For how long it is shown; None if the stream does not say.
+        pixel_aspect: Width of a pixel as a multiple of its height; players scale an image by it.
     """
 
     name: str
     image: NDArray[Any]
     time: float | None = None
     seconds: float | None = None
+    pixel_aspect: Fraction = Fraction(1)
 
 
 @dataclass(eq=False)

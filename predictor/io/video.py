@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 HIGHEST_FRAME_RATE = 1000
+LARGEST_PIXEL_ASPECT = 4  # those of films and DVDs lie between 0.5 and 2
+LARGEST_PIXEL_TERM = 255  # the largest numerator or denominator that MPEG-4 holds
 
 
 class Video(FrameSource):
@@ -24,6 +27,9 @@ class Video(FrameSource):
     Args:
         path: The file.
         name: Path relative to the source folder; the name of the file if None.
+
+    Attributes:
+        pixel_aspect: Width of a pixel of the stream as a multiple of its height; 1 if the file does not say.
 
     Raises:
         DataError: The file does not exist or cannot be read as a video.
@@ -34,6 +40,7 @@ class Video(FrameSource):
         self.path, self.name = path, name or path.name
         with self._open() as (container, stream):
             rate = float(stream.average_rate or 0)
+            self.pixel_aspect = _plausible(stream.sample_aspect_ratio)
             self.promised = stream.frames or None
             length = stream.duration * stream.time_base if stream.duration and stream.time_base else None
             seconds = float(length if length is not None else (container.duration or 0) / 1e6)
@@ -85,9 +92,11 @@ class Video(FrameSource):
                     start = time if start is None else start
                     seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
                     image: NDArray[Any] = frame.to_ndarray(format="rgb24")
+                    aspect = self.pixel_aspect
                     if quarters := frame.rotation // 90 % 4:  # as a telephone was held
                         image = np.ascontiguousarray(np.rot90(image, quarters))
-                    yield Frame(f"{count:06d}", image, max(0.0, time - start), seconds)
+                        aspect = 1 / aspect if quarters % 2 else aspect
+                    yield Frame(f"{count:06d}", image, max(0.0, time - start), seconds, aspect)
                     count, end = count + 1, time - start + (seconds or 0.0)
         if count == 0:
             raise DataError(f"{self.path} holds no frame that can be decoded. Use another file.")
@@ -104,6 +113,13 @@ class Video(FrameSource):
             )
         elif lost:
             self.remarks.append(f"{self.path}: {lost} frames are damaged and were left out.")
+
+
+def _plausible(aspect: Fraction | None) -> Fraction:
+    """Return a width of pixels by their height as a fraction of small numbers; 1 if it is none that videos have."""
+    if not aspect or not 1 / LARGEST_PIXEL_ASPECT <= aspect <= LARGEST_PIXEL_ASPECT:
+        return Fraction(1)
+    return aspect.limit_denominator(LARGEST_PIXEL_TERM // LARGEST_PIXEL_ASPECT)
 
 
 def _kinds(container: "InputContainer") -> str:

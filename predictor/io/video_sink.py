@@ -2,17 +2,19 @@
 
 import os
 from dataclasses import KW_ONLY, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from predictor.io.frames import Frame
 from predictor.io.sink import Sink, writing_to
 from predictor.io.video import Video
-from predictor.io.video_writer import DEFAULT_ENCODERS, ENCODERS, VideoWriter
+from predictor.io.video_writer import DEFAULT_ENCODERS, ENCODERS, LONGEST_STILL, VideoWriter
 from utils.drawing import Image, resize_to
 from utils.errors import DataError
 from utils.writing.mark import ensure_mark
 
 LAST_RESORT = ".mp4"
+SEEN = 0.02  # relative difference of proportions that is seen
 
 
 @dataclass(eq=False)
@@ -34,6 +36,7 @@ class VideoFileSink(Sink):
     count: int = field(init=False, default=0)
     _writer: VideoWriter | None = field(init=False, default=None)
     _size: tuple[int, int] = field(init=False, default=(0, 0))
+    _pixel_aspect: Fraction = field(init=False, default=Fraction(1))
 
     @property
     def part(self) -> Path:
@@ -49,7 +52,7 @@ class VideoFileSink(Sink):
         import av
 
         if self._writer is None:
-            self._writer = self._open((result.shape[0], result.shape[1]))
+            self._writer = self._open((result.shape[0], result.shape[1]), frame.pixel_aspect)
         time = self.count / self.frame_rate if frame.time is None else frame.time
         self.count += 1
         try:
@@ -64,10 +67,11 @@ class VideoFileSink(Sink):
             f"({reason or 'it cannot be read again'}). Free some space and run again."
         )
 
-    def _open(self, size: tuple[int, int]) -> VideoWriter:
+    def _open(self, size: tuple[int, int], pixel_aspect: Fraction) -> VideoWriter:
         """Open the file with the first encoder that works; as .mp4 if none of its format does."""
         import av
 
+        self._pixel_aspect = pixel_aspect
         height, width = size
         self._size = (max(2, height - height % 2), max(2, width - width % 2))
         if self._size != size:
@@ -86,7 +90,8 @@ class VideoFileSink(Sink):
             for encoder in ENCODERS.get(kind, DEFAULT_ENCODERS):
                 for sound_of in dict.fromkeys((self.sound_of, None)):
                     try:
-                        writer = VideoWriter(self.part, encoder, self._size, self.frame_rate, sound_of=sound_of)
+                        looks = {"sound_of": sound_of, "pixel_aspect": pixel_aspect}
+                        writer = VideoWriter(self.part, encoder, self._size, self.frame_rate, **looks)
                     except (av.FFmpegError, ValueError, OSError) as error:
                         problem = error
                     else:
@@ -111,11 +116,22 @@ class VideoFileSink(Sink):
         writer, self._writer = self._writer, None
         try:
             writer.close()
-            Video(self.part)  # not every full disk is reported
+            found = Video(self.part)  # not every full disk is reported
             ensure_mark(self.part)
         except (OSError, av.FFmpegError, DataError) as error:
             self.part.unlink(missing_ok=True)
             raise self._not_written(getattr(error, "strerror", None)) from None
+        if abs(found.pixel_aspect / self._pixel_aspect - 1) > SEEN:
+            self.remarks.append(
+                f"{self.path} is shown with other proportions: a {self.path.suffix} cannot say that its pixels are "
+                f"{float(self._pixel_aspect):.3f} times as wide as high. Name an .mp4 or .mkv file as --output."
+            )
+        if writer.seconds_left_out:
+            self.remarks.append(
+                f"{self.path} is {writer.seconds_left_out:.0f} seconds shorter than its source, and no sound fits "
+                f"from there on: a {self.path.suffix} has no times, so that an image is repeated while it is shown, at "
+                f"most for {LONGEST_STILL} seconds. Name an .mp4 or .mkv file as --output."
+            )
         with writing_to(self.path):
             os.replace(self.part, self.path)
         self.written.append(self.path)

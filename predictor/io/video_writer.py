@@ -28,6 +28,9 @@ DEFAULT_ENCODERS = (("libx264", {"crf": "18", "preset": "veryfast"}), ("libopenh
 CONSTANT_RATE = frozenset({".avi", ".wmv", ".mpg", ".mpeg"})
 """Kinds of files without a time for each frame: there a frame is repeated as long as it is shown."""
 
+LONGEST_STILL = 60
+"""Seconds for which a frame is repeated at most."""
+
 _BT601 = 5  # the matrix by which the colours are converted; without this mark players guess by the size
 
 
@@ -40,6 +43,7 @@ class VideoWriter:
         size: Height and width of the images, both even.
         frame_rate: Frames per second on average.
         sound_of: A video whose sound is copied, as long as there are images.
+        pixel_aspect: Width of a pixel as a multiple of its height.
 
     Raises:
         av.FFmpegError: The encoder or the sound does not fit the kind of file.
@@ -54,6 +58,7 @@ class VideoWriter:
         frame_rate: float,
         *,
         sound_of: Path | None = None,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         import av
 
@@ -64,6 +69,7 @@ class VideoWriter:
         self._durations: dict[int, int] = {}
         self._next = 0  # first tick that is free
         self._last: Image | None = None
+        self._left_out = 0  # ticks by which images are shown for a shorter time
         self._sound: SoundTrack | None = None
         self._start = 0.0
         with ExitStack() as files:
@@ -74,6 +80,7 @@ class VideoWriter:
             context: Any = self._stream.codec_context
             context.height, context.width, context.pix_fmt = *size, "yuv420p"
             context.time_base, context.colorspace = self._ticks, _BT601
+            context.sample_aspect_ratio = pixel_aspect
             self._stream.time_base = self._ticks
             if sound_of is not None and (original := open_original(sound_of)) is not None:
                 files.enter_context(original)
@@ -102,7 +109,15 @@ class VideoWriter:
         if self._sound is not None:
             self._sound.write_until(self._output, time + seconds, self._start)
 
+    @property
+    def seconds_left_out(self) -> float:
+        """Seconds by which the file is shorter than the times of its images."""
+        return float(self._left_out * self._ticks)
+
     def _repeat(self, image: Image, until: int) -> None:
+        until -= self._left_out
+        more = max(0, until - self._next - int(LONGEST_STILL / self._ticks))
+        self._left_out, until = self._left_out + more, until - more
         for tick in range(self._next, until):
             self._encode(image, tick, 1)
         self._next = max(self._next, until)
