@@ -3,6 +3,7 @@
 import os
 from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from predictor.io.frames import Frame
@@ -90,8 +91,8 @@ class VideoFileSink(Sink):
             for encoder in ENCODERS.get(kind, DEFAULT_ENCODERS):
                 for sound_of in dict.fromkeys((self.sound_of, None)):
                     try:
-                        looks = {"sound_of": sound_of, "pixel_aspect": pixel_aspect}
-                        writer = VideoWriter(self.part, encoder, self._size, self.frame_rate, **looks)
+                        open_writer = partial(VideoWriter, sound_of=sound_of, pixel_aspect=pixel_aspect)
+                        writer = open_writer(self.part, encoder, self._size, self.frame_rate)
                     except (av.FFmpegError, ValueError, OSError) as error:
                         problem = error
                     else:
