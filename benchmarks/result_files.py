@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from utils.errors import ConfigError
-from utils.writing.outputs import OutputKind, require_output
+from utils.writing.outputs import Originals, OutputKind, require_output
 from utils.writing.text import message_of
 
 Test = Callable[[str], bool]
@@ -38,14 +38,13 @@ def json_lines(*keys: str) -> Test:
     return lambda content: json_object(*keys)(content.partition("\n")[0])
 
 
-def require_result_file(path: Path | None, test: Test, suffix: str = ".json", option: str = "--output") -> None:
-    """End the program with an error if a file must not be written, before anything is computed.
+def require_result_file(path: Path | None, test: Test, suffix: str = ".json") -> None:
+    """End the program with an error if a file of `--output` must not be written, before anything is computed.
 
     Args:
         path: The file; None: there will be none.
         test: Whether an existing file is of this benchmark.
         suffix: The usual one.
-        option: The option that named it.
     """
 
     def is_one(existing: Path) -> bool:
@@ -54,10 +53,14 @@ def require_result_file(path: Path | None, test: Test, suffix: str = ".json", op
         except (ValueError, AttributeError, TypeError, LookupError, StopIteration, RecursionError):
             return False
 
-    if path is None:
-        return
+    if path is not None:
+        require_kind(path, OutputKind("a result of this benchmark", (suffix,), is_one), "--output")
+
+
+def require_kind(path: Path, kind: OutputKind, option: str, originals: Originals | None = None) -> None:
+    """End the program with an error if a file must not be written, see `require_output`."""
     try:
-        require_output(path, option, OutputKind("a result of this benchmark", (suffix,), is_one))
+        require_output(path, option, kind, originals)
     except ConfigError as error:
         sys.stderr.write(f"error: {message_of(error)}\n")
         raise SystemExit(error.exit_code) from None

@@ -280,12 +280,18 @@ def test_no_two_images_share_a_mask(tmp_path):
 
 
 def test_objects_that_cover_no_centre_of_a_pixel_are_left_out_and_named(tmp_path, capsys):
-    outlines = [[box(1, 1, 3, 3)], [box(5.6, 5.6, 5.9, 5.9)], [[0, 0, 0, 4, 0, 8]], {"counts": [64], "size": [8, 8]}]
+    outlines = [
+        [box(1, 1, 3, 3)],
+        [box(5.6, 5.6, 5.9, 5.9)],
+        [[0, 0, 0, 4, 0, 8]],
+        [box(7.8, 1, 30, 3)],
+        {"counts": [64], "size": [8, 8]},
+    ]
     source = coco(tmp_path, [{"category_id": 1, "segmentation": each} for each in outlines])
     assert convert(source, "--output", tmp_path / "masks") == 0
     assert mask_in(tmp_path / "masks", "a.png").sum() == 4
     printed = capsys.readouterr().out
-    assert "Objects left out, since they cover the centre of no pixel: 3\n" in printed
+    assert "Objects left out, since they cover the centre of no pixel: 4\n" in printed
     assert f"  {source}, annotation 2\n" in printed
 
 
