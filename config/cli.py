@@ -118,7 +118,7 @@ def run_command(
         try:
             sys.stdout.write("\n")
             sys.stdout.flush()
-        except BrokenPipeError:  # what read the output, such as head, has ended
+        except BrokenPipeError:  # the reader of the output, such as head, has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
             return NOT_READ
         raise

@@ -1,4 +1,4 @@
-"""What a run learns from its data, and what a configuration says of them."""
+"""The facts that a run learns from its data, and those in a configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

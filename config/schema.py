@@ -70,7 +70,7 @@ def json_schema(registry: Registry) -> Schema:
     references += [(search, name, name) for name in sections.SEARCH_CLASSES if name in registry]
     for owner, name, key in references:
         field: Schema = {"$ref": f"#/$defs/{key}"}
-        if owner[name].get("default", ...) is None:  # the key may be null, e.g. to remove what a file extends
+        if owner[name].get("default", ...) is None:  # the key may be null, e.g. to remove an inherited value
             field = {"anyOf": [field, {"type": "null"}]}
         owner[name] = {**field, "description": owner[name]["description"]}
     for name in ("loss", "lr_scheduler"):  # a weighted sum, and a chain of schedules

@@ -114,7 +114,7 @@ def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]
 
     Args:
         folder: The run's folder, which exists; None for the console alone.
-        verbosity: 0 for warnings, 1 for progress, 2 for details. The file holds at least what 1 shows.
+        verbosity: 0 for warnings, 1 for progress, 2 for details. The file holds at least the messages of 1.
 
     Returns:
         A function that removes the handlers which this call added. Calls are closed in reverse order.

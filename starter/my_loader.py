@@ -1,4 +1,4 @@
-"""The data of this project: change it first. `--check` reads every sample and names what is wrong."""
+"""The data of this project: change it first. `--check` reads every sample and names each fault."""
 
 from collections.abc import Sequence
 from pathlib import Path

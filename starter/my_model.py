@@ -6,7 +6,7 @@ from base import BaseModel
 
 
 class SmallNet(BaseModel):
-    """Three convolutions that halve the image, and a mean over what remains.
+    """Three convolutions that halve the image, and a mean over the remaining pixels.
 
     Args:
         num_classes: Classes K; the loader gives it.

@@ -16,7 +16,7 @@ class FittedNames:
 
     Attributes:
         names: Saved name -> name in the network, or the saved one if nothing had to be changed.
-        change: What was changed, in words; empty if nothing was.
+        change: The change in words; empty if there was none.
         rivals: Prefixes without which equally many weights would fit, so that none was chosen.
     """
 

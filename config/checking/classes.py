@@ -2,7 +2,7 @@
 
 A checkpoint of unknown origin holds a configuration too. So a dotted name is walked by importing real submodules of an
 allowed root, never by attributes of modules (`torch.optim.os.system` is no class of `torch.optim`), and the class found
-must be a subclass of what the section expects. Functions are taken from the registry, from plug-ins, and for networks
+must be a subclass of the section's base class. Functions are taken from the registry, from plug-ins, and for networks
 from an allowed root if their annotation promises a network.
 """
 
@@ -333,7 +333,7 @@ def _walk(name: str, root: str, place: str) -> Target:
 
 
 def _check_kind(target: Target, name: str, place: str, section_name: str, section: Section) -> None:
-    """Raise if the target is no subclass of what the section expects, and no function that returns or is one."""
+    """Raise if the target is no subclass of the section's base class, and no function that returns or is one."""
     base, here = import_attribute(section.expects), f'{place}: "{name}"'
     or_function = ", or a function (output, target) of a file named with --plugin" if section.function_wrapper else ""
     repair = f"Name a subclass of {base.__name__}{or_function}."

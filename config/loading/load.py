@@ -378,7 +378,7 @@ def _finite(faults: Faults, source: str, text: str) -> int | float:
 
 
 def _check_values(value: Any, faults: Faults, source: str, depth: int = 0) -> None:
-    """Find what could not be written back or walked through."""
+    """Find values that could not be written back or walked through."""
     if depth > MAX_DEPTH:
         raise RecursionError  # reported as Python's own, of a text that is nested much deeper
     if isinstance(value, str) and UNSTORABLE.search(value):

@@ -19,7 +19,7 @@ _LEAST_CORRELATION = 0.94  # at the best shift
 _LEAST_UNSHIFTED = 0.5
 _MARGIN = 3  # of a thumbnail: the largest shift, about a tenth of the image
 _BLUR = 1.0  # standard deviation: shifts by a fraction of a thumbnail's pixel then make no difference
-_LEAST_CONTRAST = 4.0  # standard deviation of what is left of a thumbnail, in levels of 0 to 255
+_LEAST_CONTRAST = 4.0  # standard deviation of a thumbnail without its trend, in levels of 0 to 255
 _NEAREST = 64  # fingerprints of the other split that are looked at for an image, at most
 _ROWS = 1024  # images that are worked on at once
 _MOST_CONFIRMED = 100_000  # pairs of thumbnails, about five seconds
@@ -69,7 +69,7 @@ def _alike(one: SplitFacts, other: SplitFacts) -> Iterator[tuple[NDArray[np.int6
 
 
 def _details(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return what is left of thumbnails without their trend, of mean 0 and length 1, and which of them have enough.
+    """Return thumbnails without their trend, of mean 0 and length 1, and which of them have enough details.
 
     Args:
         thumbnails: (n, 32, 32) uint8.

@@ -45,7 +45,7 @@ class SampleFacts(NamedTuple):
         size: Height and width of an image; number of variables and steps of a series.
         counts: (K,) int64, labels of each class; empty if the number of classes is not known.
         labels: Number of all labels, with those that do not count.
-        digest: Digest of the decoded input: equal for equal content, whatever the file.
+        digest: Digest of the decoded input: equal for equal content, in any file.
         target_digest: The same of the target.
         look: The look of an image, if it is to be compared with others; None for a series.
     """
@@ -129,7 +129,7 @@ class SplitFacts:
         self.sizes.append(sample.size)
 
     def finish(self) -> None:
-        """Turn what was collected into arrays."""
+        """Turn the collected facts into arrays."""
         digests = np.array(self._digests, np.uint64).reshape(-1, 2)
         self.digests, self.target_digests = digests[:, 0].copy(), digests[:, 1].copy()
         if self._looks:

@@ -86,7 +86,7 @@ def split_entry(line: str) -> list[str]:
 
     A field that holds such a character is put between double quotes, as in CSV files.
     """
-    bare = _QUOTED.sub("", line) if '"' in line else line  # what is between quotes separates nothing
+    bare = _QUOTED.sub("", line) if '"' in line else line  # text between quotes separates nothing
     if "\t" in bare and not _COMMA_AND_TAB.search(bare):
         separator = "\t"
     else:

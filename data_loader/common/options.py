@@ -269,7 +269,7 @@ class LoaderOptions(Options):
         shuffle = self.is_training if self.shuffle is None else self.shuffle
         names = ("batch_size", "drop_last", "validation_split", "n_workers", "pin_memory", "seed", "is_training")
         arguments = {"shuffle": shuffle, **{name: value for name, value in vars(self).items() if name in names}}
-        # A subset is drawn from what validation leaves, by `data_loader.common.folds`.
+        # A subset is drawn from the samples left by validation, by `data_loader.common.folds`.
         return arguments if self.subset is None else {**arguments, "validation_split": 0}
 
 

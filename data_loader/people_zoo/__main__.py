@@ -37,7 +37,7 @@ def crop_of(window: Callable[[Photo, np.random.Generator], Box]) -> Draw:
     return draw
 
 
-# What the network must be able to do, and the share of the samples that shows it; sizes are in heads.
+# Required abilities of the network, and the share of the samples that shows each; sizes are in heads.
 KINDS: dict[str, tuple[float, Draw]] = {
     "whole": (0.13, crop_of(lambda photo, _: scenes.whole_window(photo))),
     "portrait": (0.14, crop_of(partial(scenes.head_window, heights=(1.2, 2.8)))),

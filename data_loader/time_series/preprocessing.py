@@ -42,7 +42,7 @@ class SeriesPreprocessing:
     """Interpolation of missing values, length, scale and normalisation.
 
     Args:
-        options: What to apply; `mean`, `std` and `scale` must be there if they are needed.
+        options: Steps to apply; `mean`, `std` and `scale` must be there if they are needed.
         in_channels: V, if known.
 
     Raises:

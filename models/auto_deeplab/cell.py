@@ -15,7 +15,7 @@ from utils.architecture.genotype import Genotype
 def shrink(maps: Tensor, factor: int) -> Tensor:
     """Shrink by a whole factor, sizes rounded up: (B, C, H, W) float -> (B, C, H / factor, W / factor) float.
 
-    Each value is the mean of a square, at the border of what there is of it: for a factor of 2 the bilinear resize,
+    Each value is the mean of a square, at the border of the part inside: for a factor of 2 the bilinear resize,
     but with every pixel at its place also for odd sides.
     """
     return F.avg_pool2d(maps, factor, ceil_mode=True, count_include_pad=False) if factor > 1 else maps

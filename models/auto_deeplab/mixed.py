@@ -3,7 +3,7 @@
 Legend: N batch, S sources of the node, E edges that read the maps, C channels of the node. A layer-by-layer supernet
 makes tens of thousands of calls on tiny tensors; the results here are the same up to rounding, since
 
-- ReLU, poolings and their norms depend on what is read, not on the edge: each is computed once;
+- ReLU, poolings and their norms depend on the input, not on the edge: each is computed once;
 - the sources of a node are groups of channels that share the weights of their convolutions, each with its own batch
   statistics;
 - the weight of an operation is the scale of its batch norm, which otherwise has none;

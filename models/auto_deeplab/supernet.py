@@ -32,7 +32,7 @@ class AutoDeepLabSupernet(BaseModel):
     i (stride 4 x 2^i) of the layer before to level i - 1 (m = 0), i or i + 1. The stem is level 0 before layer 0. Each
     softmax runs over the possible moves out of a level that can be reached; all others have no effect.
 
-    At one-hot alpha and beta the encoder computes what the decoded network computes with the same weights, if the maps
+    At one-hot alpha and beta the encoder computes the maps of the decoded network with the same weights, if the maps
     two layers back have the stride of the node on all its path; the stem stands for both layers before the first.
     Elsewhere they differ: the supernet has maps two layers back only at the node's own stride, and where there are
     none, their edges give nothing. The decoded network brings them to its stride.

@@ -30,7 +30,7 @@ SMALLEST_TOTAL = 1e-12  # of the weights of a node's sources, below which the no
 class SupernetInput(nn.Module):
     """Bring maps to the stride and the width of a node: 1x1 convolution and norm at the smaller of both sizes.
 
-    As the decoded network does, but its norm has no weights: they would blur what alpha and beta weigh.
+    As the decoded network does, but its norm has no weights: they would blur the effect of alpha and beta.
 
     Args:
         in_channels: Channels of the maps.
@@ -101,7 +101,7 @@ class SupernetCell(nn.Module):
             SupernetInput(width, channels, doublings, norm=norm) for width, doublings in sources
         )
         self.two_back = None if two_back is None else SupernetInput(two_back[0], channels, two_back[1], norm=norm)
-        # What a cell reads: the maps two layers back, those of the layer before, and each block but the last.
+        # Inputs of a cell: the maps two layers back, those of the layer before, and each block but the last.
         edges = [num_blocks, num_blocks, *range(num_blocks - 1, 0, -1)]
         parallel = [1] + [self.num_parallel] * num_blocks
         self.edges = nn.ModuleList(

@@ -46,7 +46,7 @@ class TimmEncoder(nn.Module):
         super().__init__()
         self.name = name
         self.traits = traits or read_traits(name)
-        dilation = {} if output_stride == 32 else {"output_stride": output_stride}  # some refuse it, whatever its value
+        dilation = {} if output_stride == 32 else {"output_stride": output_stride}  # some refuse any value of it
         self.network = create_network(name, in_channels, weights, features_only=True, **self.traits.options, **dilation)
         refuse_other_norms(self.network, name, norm)
         self.channels: list[int] = list(self.network.feature_info.channels())

@@ -63,7 +63,7 @@ def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor
     truth, predicted = truth_and_prediction(logits, target, num_classes)
     # A row before those of the classes and one after them take the labels that are out of range: cheaper than masking.
     bins = (num_classes + 2) * num_classes
-    # A copy whatever the type: the target is the caller's. No smaller type, in which a label of 65536 would be 0.
+    # A copy for any type: the target is the caller's. No smaller type, in which a label of 65536 would be 0.
     rows = truth.to(torch.int32, copy=True).clamp_(-1, num_classes).add_(1)
     codes = rows.mul_(num_classes).add_(predicted.to(torch.int32))
     return count_codes(codes, bins).view(num_classes + 2, num_classes)[1:-1]

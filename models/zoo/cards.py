@@ -1,4 +1,4 @@
-"""What comes with Espalier: names, files and scores of the trained networks in this folder."""
+"""The trained networks that come with Espalier, in this folder: names, files and scores."""
 
 import json
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ class Card:
 
     Attributes:
         name: As `--model` takes it.
-        summary: What it does.
+        summary: Its purpose.
         input_size: (height, width) that it sees; images of other sizes are fitted into it.
         parameters: Number of its weights.
         milliseconds: Of one image, exported to onnxruntime, two threads; and the machine.
-        data: What it was trained on, with the licences.
+        data: Its training data, with the licences.
         licence: That of the weights.
         config: A config that trains such a network; that of these very weights is in their file.
-        scores: Test data, and what was measured on them.
-        limits: What it is bad at.
+        scores: Test data, and the results on them.
+        limits: Its weaknesses.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Make a small file of a run for this folder: `python -m models.zoo.pack saved/people_zoo/RUN models/zoo/people.pth`.
 
-It holds the weights that were evaluated, in half precision, and the config; not what only resuming needs.
+It holds the weights that were evaluated, in half precision, and the config; nothing that only resuming needs.
 """
 
 import argparse

@@ -145,7 +145,7 @@ def _require_unended(command: str, candidate: int, state: StudyState) -> None:
 
 
 def repair(folder: Path, plugins: Sequence[str] = ()) -> str:
-    """Cut a damaged journal after its last good event, and return in words what was done.
+    """Cut a damaged journal after its last good event, and return a report in words.
 
     Args:
         folder: Folder of the study.

@@ -339,7 +339,7 @@ def export_genotype(study: StudyRecord, path: Path, *, candidate: int | None = N
         epoch: After which it is decoded; None: that of the study, and its last one so far if it is not decoded.
 
     Returns:
-        In words what was written.
+        A description of the genotype.
 
     Raises:
         SearchError: There is no such candidate or epoch, or the study trains no supernets.

@@ -51,7 +51,7 @@ class StoredTest:
         return {key: score for key, score in (self.content.get("scores") or {}).items() if score is not None}
 
     def check(self) -> None:
-        """Read all of it, so that what is no record of a test raises now: any error of Python."""
+        """Read all of it, so that content that is no record of a test raises now: any error of Python."""
         _ = self.facts, self.shown, self.scores
 
 

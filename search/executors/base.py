@@ -23,7 +23,7 @@ class Task:
 
     Attributes:
         id: Name of the task, unique within a session of the study: `search/12/3`.
-        kind: What the worker's function does: "train", "retrain", "measure" or "pool".
+        kind: Action of the worker's function: "train", "retrain", "measure" or "pool".
         payload: The rest of the task as the worker's function reads it.
         candidate: Number of the candidate that it works on; None if it has none.
         begins_from: Run folder whose newest checkpoint the task begins with; None: from the beginning, or from the
@@ -52,7 +52,7 @@ class Task:
 
 @dataclass(frozen=True)
 class WorkerStarted:
-    """A worker has loaded what it needs and started its task.
+    """A worker has finished loading and started its task.
 
     Attributes:
         task: Name of the task.
@@ -115,7 +115,7 @@ class Executor(ABC):
     as the worker and gives `function(task, report) -> outcome`, with plain data throughout. The function calls
     `report(message)`, which returns the decision. The executor adds to a task `worker` (its number), `device`,
     `devices` (of a task that takes several GPUs), `threads` and `logs` (folder). After an outcome with `fresh_worker`
-    the process is replaced by a new one. Whatever the function raises becomes an outcome with the status "failed".
+    the process is replaced by a new one. Any exception of the function becomes an outcome with the status "failed".
 
     Attributes:
         in_this_process: Whether signals that are sent to the search reach the tasks, too.

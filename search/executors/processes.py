@@ -126,7 +126,7 @@ class Processes(Executor):
         self._num_never_started = 0
 
     def open(self, worker: str, folder: Path) -> None:
-        """Start the processes; they load what they need at the same time."""
+        """Start the processes; they load at the same time."""
         for number in range(self.workers):
             device = self._devices[number % len(self._devices)] if self._devices else None
             log = str(folder / f"worker-{number}.log")

@@ -47,7 +47,7 @@ class Serial(Executor):
         self._waiting = task
 
     def wait(self, handle: Handler, timeout: float) -> None:
-        """Run the task to its end, whatever the timeout; the handler is called from within it."""
+        """Run the task to its end, ignoring the timeout; the handler is called from within it."""
         task, self._waiting = self._waiting, None
         if task is None:
             return

@@ -52,9 +52,9 @@ class _Member:
     Attributes:
         name: Its name.
         watched: Its counter.
-        state: What it published last.
+        state: Its last published state.
         given: Its tasks, by the name of the attempt.
-        orders: What it was told last.
+        orders: The last orders to it.
     """
 
     name: str
@@ -72,8 +72,8 @@ class _Member:
 class JoinedMembers(Executor):
     """Runs each task on one of the processes that joined the study.
 
-    A leader that follows another one waits until every member has given back what it had: its state is saved, or the
-    member is taken for dead. The tasks are then given anew, and what a run has trained but not reported is reported.
+    A leader that follows another one waits until every member has given back its tasks: their state is saved, or the
+    member is taken for dead. The tasks are then given anew, and epochs trained but not reported are reported.
 
     Args:
         study: Folder of the study.
@@ -196,7 +196,7 @@ class JoinedMembers(Executor):
         return num_messages
 
     def _pass_on(self, member: _Member, name: str, attempt: Attempt, handle: Handler) -> int:
-        """Pass on what is new of a task and return the number of messages."""
+        """Pass on the new messages of a task and return their number."""
         order, num_messages = member.given[name], 0
         task = order.task.id
         if attempt.is_started and not order.is_started:

@@ -58,7 +58,7 @@ def lead(study: Path, lease: Lease, timing: Timing, run: Callable[[Executor, Jou
 def settle(study: Path, lease: Lease, timing: Timing) -> None:
     """Wait for the end of a transaction that an earlier leader has begun, and of a search that shares with nobody.
 
-    Whatever an earlier leader begins after this sees the new generation, and whatever it began before is in the journal
+    A transaction that an earlier leader begins after this sees the new generation; one begun before is in the journal
     when that is read. A search of one process that begins after this sees the lease.
 
     Raises:

@@ -1,6 +1,6 @@
 """The files by which the leader of a shared study and its members exchange messages.
 
-Each file is written by one process only, as a whole, and says what is rather than what has happened: a member says
+Each file is written by one process only, as a whole, and holds the present state, not past changes: a member says
 which tasks it has and how far they are, the leader which tasks a member is to have and how it answers. Whoever reads a
 file twice, or misses one of its versions, does nothing wrong.
 
@@ -32,7 +32,7 @@ class Attempt:
         num_reports: Number of its reports.
         report: The last of them, which waits for an answer or has one.
         ending: "finished" or "lost"; empty while it runs.
-        outcome: What its worker returned, or `reason`, `cause` and `had_started` of a loss.
+        outcome: The worker's return value, or `reason`, `cause` and `had_started` of a loss.
     """
 
     is_started: bool = False
@@ -44,7 +44,7 @@ class Attempt:
 
 @dataclass
 class MemberState:
-    """What a member publishes.
+    """The published state of a member.
 
     Attributes:
         host: Name of its machine.
@@ -67,7 +67,7 @@ class MemberState:
 
 @dataclass
 class Orders:
-    """What the leader has a member do.
+    """The leader's orders to a member.
 
     Attributes:
         tasks: The tasks that it is to have, by the name of the attempt; any other is saved and given back.

@@ -22,7 +22,7 @@ _SECONDS_TO_SAVE = 60.0
 
 
 class LeftStudy(Interrupted):
-    """A signal asked a process to leave a shared study, and what it had was saved.
+    """A signal asked a process to leave a shared study, and its tasks were saved.
 
     Args:
         signal_number: The signal that arrived.
@@ -38,7 +38,7 @@ class LeftStudy(Interrupted):
 
 @dataclass
 class _Progress:
-    """What a member knows of its tasks in addition to what it publishes.
+    """Facts on a task of a member that it does not publish.
 
     Attributes:
         withdrawn: Seconds at which the task was withdrawn; None if the leader wants it.
@@ -137,7 +137,7 @@ class _Membership:
         return bool(self._signals) or self._is_expelled or self._view.end in ("done", "stopped", "failed")
 
     def _follow(self) -> Orders | None:
-        """Look for a leader and do what it wants, apart from new tasks; return its orders, None without any."""
+        """Look for a leader and follow its orders, apart from new tasks; return them, None without any."""
         now = self._timing.clock()
         if self._looked is None or now - self._looked >= self._timing.beat:
             self._looked, self._view = now, self._watcher.look()
@@ -155,7 +155,7 @@ class _Membership:
         newly = [name for name in unwanted if name in self._progress and self._progress[name].withdrawn is None]
         for name in newly:
             self._progress[name].withdrawn = now
-        if newly:  # all that run: only a new leader withdraws what another one gave
+        if newly:  # all that run: only a new leader withdraws another one's tasks
             self._executor.interrupt()
         for name, progress in self._progress.items():
             is_late = progress.withdrawn is not None and now - progress.withdrawn > _SECONDS_TO_SAVE
@@ -172,7 +172,7 @@ class _Membership:
             if name in self._state.attempts or not self._executor.idle:
                 continue
             self._state.attempts[name], self._progress[name] = Attempt(), _Progress()
-            # Published before it starts: what a dead member may have begun can be read.
+            # Published before it starts: the tasks that a dead member may have begun can be read.
             self._publish()
             self._executor.start(Task(name, **task))
         self._publish()

@@ -30,7 +30,7 @@ class Publisher:
         self._path = study / JOINED / PUBLISHED
         self._timing = timing
         self._next = 0.0
-        self._copied = b""  # the counter of transactions of what was copied
+        self._copied = b""  # the counter of transactions of the last copy
 
     def publish_in_time(self) -> None:
         """Copy the journal if it has changed and the last copy is old; to be called by the thread that writes it."""

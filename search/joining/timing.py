@@ -50,7 +50,7 @@ class Timing:
 def write_shared(path: Path, content: Any) -> None:
     """Replace a file of plain data as a whole; others read either the old or the new content.
 
-    Without a wait for the disk: what a power cut destroys here, it destroys together with its process.
+    Without a wait for the disk: a power cut that destroys a file here destroys its process, too.
 
     Raises:
         OSError: The folder is gone or full.

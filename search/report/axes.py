@@ -37,7 +37,7 @@ def numbers_axis(
 
     Args:
         title: Its name.
-        values: What it must show; those that are not finite are ignored.
+        values: Values to show; those that are not finite are ignored.
         is_log: Whether it is logarithmic; None: if all values are positive, differ enough, and most are small.
         margin: Room on each side as a share of the range.
         ticks_at_values: Whether few whole numbers, such as numbers of channels, have a tick each.

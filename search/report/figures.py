@@ -184,7 +184,7 @@ def volume_curve(study: StudyRecord) -> Figure | None:
 
 
 def rung_strips(data: ReportData) -> Figure:
-    """Return the first objective that is a result, of all candidates at each rung, in layers by what became of them."""
+    """Return the first objective that is a result, of all candidates at each rung, in layers by their later epochs."""
     rungs, goal = data.study.rungs, data.curve or data.goals[0]
     layers = []
     kinds = {"not promoted": "--muted", "promoted": "--accent", "trained to the end": "--step-5"}

@@ -177,7 +177,7 @@ def _genotypes_by_epoch(course: Sequence[ArchitectureEpoch]) -> list[list[Any]]:
 
 
 def _difference(before: Genotype, after: Genotype) -> str:
-    """Return in words what differs between two genotypes of the same size."""
+    """Return in words the differences between two genotypes of the same size."""
     layers = sum(old != new for old, new in zip(before.strides, after.strides, strict=True))
     pairs = [(set(old), set(new)) for old, new in zip(before.blocks, after.blocks, strict=True)]
     edges = sum(len(new - old) for old, new in pairs)

@@ -68,7 +68,7 @@ def spreads(candidates: Iterable[CandidateRecord], prefix: str) -> dict[str, dic
 def best_condition(candidates: Iterable[CandidateRecord], conditions: Sequence[str], goal: Objective) -> str | None:
     """Return the condition with the best mean of the objective over its seeds; None if none has a whole seed.
 
-    A condition of which seeds failed that others have is not the best: what is left is not the same seeds.
+    A condition of which seeds failed that others have is not the best: its remaining seeds are not the same.
 
     Args:
         candidates: Those of a grid study.

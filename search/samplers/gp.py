@@ -45,8 +45,8 @@ class GPSampler(Sampler):
     """Proposes candidates by a Gaussian process over settings and the logarithm of the epoch, see `CurveProcess`.
 
     Every result says something of all others: a candidate that was stopped early is a point at its last epoch. Values
-    are the best of a candidate so far. Of each candidate there are the epochs of the rungs, and its last one: what lies
-    between says little more, and a rung that says nothing of the next one is left out (`thinned`). Above 1,500 points
+    are the best of a candidate so far. Of each candidate there are the epochs of the rungs, and its last one: epochs
+    between say little more, and a rung that says nothing of the next one is left out (`thinned`). Above 1,500 points
     those of lower rungs are left out, those of the worst first. Values enter by their ranks (`Warping`); a candidate
     that failed is among the worst at the epoch after its last one.
 

@@ -43,7 +43,7 @@ _SHORT_NAMES = {
 _NEEDED = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 # They keep the state of the search in the attributes of trials, which they write as they propose.
 _REPLAYED = ("CmaEsSampler", "NSGAIISampler", "NSGAIIISampler")
-_SEQUENCES = ("QMCSampler",)  # what they propose follows from how often they have
+_SEQUENCES = ("QMCSampler",)  # their proposals follow from the number of earlier ones
 _OTHERWISE = {
     "GridSampler": "the sampler grid",
     "BruteForceSampler": "the sampler grid",
@@ -180,7 +180,7 @@ class OptunaSampler(Sampler):
         varied = self._sampler(int(rng.integers(_MOST_SEEDS)))
         study = _StudyInMemory(fixed if is_replayed or self.name in _SEQUENCES else varied, self.num_objectives)
         if self.name in _SEQUENCES:
-            study.add(self._params_of(self.space.random(0)), (0.0,) * self.num_objectives)  # says what to choose
+            study.add(self._params_of(self.space.random(0)), (0.0,) * self.num_objectives)  # gives the search space
             for _ in range(number):
                 study.propose_again(({}, {}), None)
             return study
@@ -237,7 +237,7 @@ class _StudyInMemory:
         return int(self._storage.create_new_trial(self._id, trial))
 
     def propose_again(self, params: _Params, values: Values | None) -> None:
-        """Let the sampler propose, for what it notes then, and add a trial with other parameters in its place."""
+        """Let the sampler propose, for the notes that it makes, and add a trial with other parameters in its place."""
         from optuna.trial import TrialState
 
         identity, study = self.add(params, None), self._study

@@ -409,7 +409,7 @@ class ASHA(Scheduler):
         return sum(rung.epochs <= self._book.epochs[candidate] for rung in self._rungs_of(candidate))
 
     def _settle(self) -> None:
-        """After a call that changed something: promote what needs no training, and find what is left to do."""
+        """After a call that changed something: promote candidates that need no training, and find the next job."""
         self._cached_limits = None
         if self._finished and not self._follows_format_1:
             while (found := self._promotable(at_least=0)) and found[2] in self._finished:

@@ -48,7 +48,7 @@ class Offspring(Need):
 
 @dataclass
 class _Round:
-    """The members of a round and what is known of them.
+    """The members of a round and the known facts of them.
 
     Attributes:
         epochs: Epochs after which it ends.

@@ -282,7 +282,7 @@ def _add_boards(app: FastAPI, service: Service) -> None:
         """Add the addresses of the TensorBoard of each study, or of each run."""
 
         async def board(request: Request, entry: str, rest: str) -> Response:
-            """Return what TensorBoard answers."""
+            """Return TensorBoard's answer."""
             query = f"?{request.url.query}" if request.url.query else ""
             target = request.scope["raw_path"].decode("latin-1") + query
             prefix = f"/api/{kind}/{entry}/{_BOARD}"
@@ -345,7 +345,7 @@ def _add_changing(app: FastAPI, service: Service) -> None:
         return _accepted(service.command(study, "pause", candidate=body and body.candidate))
 
     def resume(study: str, body: CandidateBody | None = None, key: Key = None) -> Response:
-        """Resume what was paused; if no search runs, continue the study by a job."""
+        """Resume a paused study or candidate; if no search runs, continue the study by a job."""
         return _accepted(service.command(study, "resume", candidate=body and body.candidate, key=key))
 
     def add(study: str, body: AddBody, key: Key = None) -> Response:

@@ -227,7 +227,7 @@ class Catalog:
                 entry.summary, entry.read_signature = summary, entry.signature
 
     def _work(self) -> None:
-        """Read what is out of date, until the service ends."""
+        """Read outdated summaries, until the service ends."""
         while not self._closed:
             self._wanted.wait()
             self._wanted.clear()
@@ -242,7 +242,7 @@ class Catalog:
                 self._store()
 
     def _load(self) -> dict[str, tuple[Signature, dict[str, Any]]]:
-        """Read the stored summaries; what cannot be read is read from the studies."""
+        """Read the stored summaries; unreadable ones are read from the studies."""
         try:
             content = read_json_object(self._storage, SearchError)
             entries = content["entries"] if content.get("format") == _FORMAT else {}

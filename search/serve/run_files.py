@@ -44,7 +44,7 @@ class SentFile:
 
     Attributes:
         file: Open, at its beginning.
-        size: Of the file in bytes; what is appended later is not sent.
+        size: Of the file in bytes; bytes appended later are not sent.
         media_type: Such as "image/png".
     """
 
@@ -124,7 +124,7 @@ def _num_bytes(first: int) -> int:
 
 
 def run_content(folder: Path) -> dict[str, Any]:
-    """Return config, rows of epochs, result and names of the pictures of a run; what is missing is empty.
+    """Return config, rows of epochs, result and names of the pictures of a run; missing parts are empty.
 
     Raises:
         SearchError: A file is damaged.

@@ -287,7 +287,7 @@ async def _read_body(scope: Scope, receive: Receive, most: int) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a function that gives a body that was read already, and then what else arrives."""
+    """Return a function that gives a body that was read already, and then the next messages."""
     waiting = [body]
 
     async def receive_again() -> Message:

@@ -1,4 +1,4 @@
-"""What the service does for each request, as functions of plain values; `app` gives them addresses."""
+"""The service's actions for each request, as functions of plain values; `app` gives them addresses."""
 
 import os
 import signal

@@ -78,7 +78,7 @@ class Streams:
         with self._counted():
             silence = 0.0
             while not self._is_closing():
-                ended = await asyncio.to_thread(is_over)  # before it is read: what was written last is not missed
+                ended = await asyncio.to_thread(is_over)  # before it is read: the text written last is not missed
                 piece = await asyncio.to_thread(read, offset)
                 offset = piece.next_offset
                 if piece.text:
@@ -124,7 +124,7 @@ class Streams:
 
 
 def difference(kind: str, before: dict[str, Json], present: dict[str, Json]) -> Json | None:
-    """Return what changed as the data of an event; None if nothing did."""
+    """Return the changes as the data of an event; None if there are none."""
     changed = [each for key, each in present.items() if before.get(key) != each]
     removed = [key for key in before if key not in present]
     if not changed and not removed:

@@ -60,7 +60,7 @@ def _best(study: StudyRecord) -> Json | None:
 
 
 def study_facts(study: StudyRecord) -> Json:
-    """Return what is known of a study in addition to its candidates."""
+    """Return the facts of a study in addition to its candidates."""
     objectives = parse_objectives(study.objectives)
     winner, goal = winner_of(study), objectives[leading_place(objectives)]
     return finite_json(

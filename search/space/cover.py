@@ -1,6 +1,6 @@
 """A few candidates that cover every branch of every choice, and the faults that are found with them.
 
-They are checked before a search begins, so that what can never be trained is known then.
+They are checked before a search begins, so that choices that can never be trained are known then.
 """
 
 import copy

@@ -49,7 +49,7 @@ class GridSpace(Space):
         grid: Its `search.study`.
 
     Raises:
-        ConfigError: A condition changes what all share, or its path leads nowhere; all are listed.
+        ConfigError: A condition changes a setting that all share, or its path leads nowhere; all are listed.
     """
 
     def __init__(self, config: Mapping[str, Any], grid: GridOptions) -> None:

@@ -171,7 +171,7 @@ class KnownValues:
                 self._fail(wish.place, wish.wanted, wish.part)
 
     def _wishes_of_items(self, wish: _Wish) -> list[_Wish] | None:
-        """Return the wishes for the items of a value without marker; None if it is not what is wanted."""
+        """Return the wishes for the items of a value without marker; None if it is not the wanted one."""
         part, wanted = wish.part, wish.wanted
         if isinstance(part, Mapping) and isinstance(wanted, str) and "type" in part:
             wanted = {"type": wanted}  # the short form of a class

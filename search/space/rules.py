@@ -87,7 +87,7 @@ _RULES: dict[str, tuple[tuple[Callable[[Any], bool], str], ...]] = {
 
 
 def _largest_times(times: Any, definitions: Mapping[str, Any], open_names: tuple[str, ...] = ()) -> int:
-    """Return the largest number that `times` can be, at least 0; what can never be a number counts as 0."""
+    """Return the largest number that `times` can be, at least 0; a value that is never a number counts as 0."""
     if not is_marker(times):
         return max(times, 0) if type(times) is int else 0
     if len(open_names) > MAX_DEPTH:

@@ -169,8 +169,8 @@ class Space:
     def neighbours(self, drawn: Drawn, rng: np.random.Generator) -> Iterator[Drawn]:
         """Yield choices of which one is another, in random order.
 
-        These are all other branches of each choice, and a few other numbers near each number. What a new branch or a
-        longer list adds is drawn at random; all else remains. None is yielded twice, nor the choices themselves.
+        These are all other branches of each choice, and a few other numbers near each number. Choices that a new branch
+        or a longer list adds are drawn at random; all else remains. None is yielded twice, nor the choices themselves.
         """
         walk = self.follow_choices(drawn)
         chosen = {site.identity: number for site, (_, number) in zip(walk.sites, walk.choices, strict=True)}

@@ -86,7 +86,7 @@ class Walk:
             }
         ((kind, content),) = value.items()
         if kind == "$var":
-            if content not in self.variables:  # chosen once, whatever led here
+            if content not in self.variables:  # chosen once for all references
                 self.variables[content] = self.fill(self.definitions[content], join_path("$defs", content))
             return copy.deepcopy(self.variables[content])
         if kind == "$repeat":

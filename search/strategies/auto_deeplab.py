@@ -50,7 +50,7 @@ class SupernetSearch(MultiFidelity):
 
     Args:
         parts: The parts of the study.
-        supernet: What is laid over the config of the study, as a file is over the one that it extends: `arch`,
+        supernet: Settings laid over the config of the study, as a file is over the one that it extends: `arch`,
             `trainer`, `optimizer`, ....
         decode_epoch: Epoch after which a supernet is decoded; None: its last one.
         stage: Name of the stage that trains supernets.
@@ -88,7 +88,7 @@ class SupernetSearch(MultiFidelity):
         """Return the arguments for supernets of fewer epochs, whose architecture is trained in the later half."""
         if not isinstance(args.get("supernet"), Mapping):
             return dict(args)
-        # Laid over as null they would be faults: what a test run sets for all loaders holds for the supernet, too.
+        # Laid over as null they would be faults: settings of a test run for all loaders hold for the supernet, too.
         changed: dict[str, Any] = copy.deepcopy(dict(args))
         shorten_schedule(changed["supernet"].get("lr_scheduler"))
         trainer = changed["supernet"].setdefault("trainer", {})
@@ -255,7 +255,7 @@ class SupernetSearch(MultiFidelity):
         file = run_folder(self.study.folder, candidate_folder(best)) / ARCHITECTURES
         try:
             course = read_course(file)
-        except SearchError:  # it may have been removed: what was decoded is in the journal
+        except SearchError:  # it may have been removed: the genotypes are in the journal
             course = []
         return [*found, *course_sections(best, course, self._genotypes.get(best), self._epochs.get(best))]
 

@@ -73,7 +73,7 @@ class Strategy(ABC):
     While a study runs, a method that decides something records it with `self.study.record` before it takes effect;
     `StudyState.apply` and `apply` change the state. When a study is continued, `repeat` and then the same two are
     called with each event of the journal instead. Events are named "stage.kind". The kinds of
-    `search.study.journal.KINDS` are applied by the state, whatever the stage.
+    `search.study.journal.KINDS` are applied by the state, in any stage.
 
     Attributes:
         stages: Names of its stages, by which its events begin.
@@ -143,7 +143,7 @@ class Strategy(ABC):
         """
 
     def apply(self, event: Event) -> None:  # noqa: B027
-        """Update what the strategy remembers by an event that is in the journal; the state has applied it already."""
+        """Update the strategy's memory by an event that is in the journal; the state has applied it already."""
 
     def start(self) -> None:  # noqa: B027
         """Begin a session: all events of the journal are applied, and nothing runs."""
@@ -187,7 +187,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def ended(self, task: Task, outcome: Outcome) -> None:
-        """Take the end of a task, whatever its status."""
+        """Take the end of a task, with any status."""
 
     @abstractmethod
     def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:

@@ -26,7 +26,7 @@ logger = logging.getLogger("espalier")
 
 
 class Grid(MultiFidelity):
-    """A grid study: its candidates are those of a `GridSpace`, and no result changes what is trained.
+    """A grid study: its candidates are those of a `GridSpace`, and no result changes them.
 
     A candidate that fails, is refused or runs out of memory is a result, and no other takes its place. At its end it is
     tested once with its best checkpoint by validation; of a condition with markers, which is a search, the winner

@@ -425,7 +425,7 @@ class MultiFidelity(Strategy):
             self._end(candidate, "failed", reason=prefix + outcome.reason)
 
     def _data_of_end(self, state: CandidateState, outcome: Outcome) -> dict[str, Any]:
-        """Return what is recorded of a job that ended well."""
+        """Return the recorded data of a job that ended well."""
         return {"epochs": state.record.epochs, "bytes": outcome.details.get("bytes", 0)}
 
     def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:

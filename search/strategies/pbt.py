@@ -130,7 +130,7 @@ class PBT(MultiFidelity):
             number, parent = state.next_number, state.candidates[need.parent]
             assert parent.drawn is not None, "set when it was drawn"
             drawn = self._explored(number, parent.drawn)
-            key = f"{space.key(drawn)} from {need.parent} after {need.epochs}"  # no duplicate of what began otherwise
+            key = f"{space.key(drawn)} from {need.parent} after {need.epochs}"  # no duplicate of one begun otherwise
             data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": space.seed(number), "key": key}
             self.study.record(f"{self.stage}.drawn", number, **data)
         child = self._unadmitted

@@ -163,7 +163,7 @@ def _best_retraining(study: StudyRecord, winner: CandidateRecord) -> RetrainedRe
 
 
 def _result(study: StudyRecord, record: CandidateRecord) -> dict[str, Any]:
-    """Return what a result.json says of a candidate."""
+    """Return the part of a result.json on a candidate."""
     result: dict[str, Any] = {"candidate": record.index, "objectives": record.objectives, "facts": record.facts}
     if study.constraints:
         result |= {"constraints": study.constraints, "violation": record.violation}
@@ -239,7 +239,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _recover(folder: Path) -> None:
-    """Remove what a replacement left: an unfinished folder, or the old one after its other files were moved to `best/`.
+    """Remove traces of a replacement: an unfinished folder, or the old one after its other files were moved to `best/`.
 
     Raises:
         OSError: A file cannot be moved.

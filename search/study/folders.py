@@ -89,7 +89,7 @@ def find_studies(parent: Path) -> list[Path]:
     """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one.
 
     Those in the folder of another study, which are its candidates, are left out. A study is as old as the first event
-    of its journal, whatever its folder is called.
+    of its journal, with any name of its folder.
     """
     if is_study(parent):
         return [parent]
@@ -236,7 +236,7 @@ def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[st
 
 
 def changes(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return the JSON paths of what may change in a study that is continued, and does, with both values."""
+    """Return the JSON paths of the permitted changes in a study that is continued, with both values."""
     keys = [key for key in _FREE if key != "num_samples"]  # which the growth of a study is about
     sections = (each.get("search", {}) for each in (stored, config))
     ours, theirs = ({key: section[key] for key in keys if key in section} for section in sections)

@@ -383,7 +383,7 @@ def _rows_of_format_1(connection: sqlite3.Connection, path: Path) -> Iterator[Ev
 
 
 def _fault_of(event: Event) -> str:
-    """Return what an event lacks, or has in another type, in words; empty if it is good or of an unknown kind."""
+    """Return the fault of an event in words, such as a missing key; empty if it is good or of an unknown kind."""
     if not isinstance(event.data, dict):
         return f"it holds a {type(event.data).__name__}, not an object"
     stage, kind = event.stage, event.kind
@@ -413,7 +413,7 @@ def _insert(connection: sqlite3.Connection, event: Event, count: int, digest: by
 
 
 def _upgrade(connection: sqlite3.Connection, events: list[Event]) -> None:
-    """Write events in the present format in the place of what the file holds, in one transaction."""
+    """Replace the content of the file by events in the present format, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DROP TABLE IF EXISTS events")
     connection.execute(

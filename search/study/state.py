@@ -1,4 +1,4 @@
-"""The state of a study: everything that follows from the events of its journal, whatever its strategy."""
+"""The state of a study: everything that follows from the events of its journal, for any strategy."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -273,7 +273,7 @@ class StudyState:
             self.out_of_memory = self.out_of_memory + 1 if record.status == "out_of_memory" else 0
 
     def _apply_measured(self, event: Event, state: CandidateState) -> None:
-        """Replace a latency in all that is shown; what the scheduler decided by it remains."""
+        """Replace a latency in all that is shown; the scheduler's decisions by it remain."""
         record = state.record
         self.measured.add(record.index)
         record.facts = {**record.facts, "latency_ms": event.data["latency_ms"]}
@@ -283,7 +283,7 @@ class StudyState:
         record.objectives, record.best_epoch, record.violation = tally.as_written(), tally.best_epoch, tally.violation
 
     def _apply_exploited(self, event: Event, state: CandidateState) -> None:
-        """Give a candidate what its parent had, from whose weights it begins."""
+        """Give a candidate the facts and results of its parent, from whose weights it begins."""
         parent, epochs = self.candidates[event.data["parent"]], event.data["epoch"]
         state.parent, state.record.inherited = event.data["parent"], epochs
         state.record.facts = dict(parent.record.facts)

@@ -137,7 +137,7 @@ def check_limits(
         DataError: Its data cannot be read, which is not the candidate's fault.
     """
     try:
-        # The training checks again what it is given; a candidate that is refused here never gets a run folder.
+        # The training checks its config again; a candidate that is refused here never gets a run folder.
         check_config(config)
         step = build_training_step(config, devices)
         facts = predict_costs(step, limits.input_size)

@@ -78,7 +78,7 @@ class _FoldReports:
     is_halted: bool = False
 
     def __call__(self, message: dict[str, Any]) -> str:
-        """Note a report, and return what the fold does next."""
+        """Note a report, and return the decision on the fold."""
         if "epoch" not in message:
             return self.search(message) if self.is_first else CONTINUE
         epoch = message["epoch"]

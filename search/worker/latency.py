@@ -56,7 +56,7 @@ def shortest_pass(
 ) -> float:
     """Return the shortest duration of a function, repeated until the shortest passes agree.
 
-    Whatever else the machine does makes a pass longer and never shorter: the minimum is the latency of the network.
+    Any other work of the machine makes a pass longer and never shorter: the minimum is the latency of the network.
     Passes in which the system took the processor away count only if there are no others.
 
     Args:

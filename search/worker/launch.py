@@ -38,7 +38,7 @@ class Beginning:
         config: The config of the study.
         folder: Folder of the study to continue; None: a new one.
         num_samples: Candidates that it was begun with; None for a new one.
-        changed: Where its config differs in what may change.
+        changed: The permitted changes of its config.
     """
 
     config: Mapping[str, Any]

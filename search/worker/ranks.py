@@ -1,4 +1,4 @@
-"""The processes that share one task: the worker starts them, relays what the main one reports, and ends them."""
+"""The processes that share one task: the worker starts them, relays the reports of the main one, and ends them."""
 
 import logging
 import signal

@@ -1,7 +1,7 @@
 """The function that the workers of a search run: a task of plain data in, an outcome of plain data out.
 
-Every fault of a candidate becomes an outcome, whatever it fails at and whenever, so that the worker continues with the
-next task.
+Every fault of a candidate, of any kind and at any time, becomes an outcome, so that the worker continues with the next
+task.
 """
 
 import contextlib

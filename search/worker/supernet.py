@@ -90,7 +90,7 @@ def _require_schedules(
 
     Args:
         parts: Of the study.
-        overlay: What is laid over its config for the supernets.
+        overlay: Settings laid over its config for the supernets.
         supernet: Config of a supernet.
         final: Config of a final network, before the changes of the retraining.
         device: That trains them.

@@ -36,7 +36,7 @@ def find_start(task: Mapping[str, Any]) -> str | None:
     """Return the folder or file that a training resumes; None if it starts from the beginning.
 
     A task with `begins_from` copies the newest checkpoint of that run once, with its own config, so that it begins with
-    the same state after a kill, whatever the other run does meanwhile.
+    the same state after a kill, even if the other run has continued.
 
     Args:
         task: `folder`, `config`, optionally `begins_from`.

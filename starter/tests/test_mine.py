@@ -1,4 +1,4 @@
-"""What must hold of the loader, the model and the config of this project."""
+"""Tests of the loader, the model and the config of this project."""
 
 from pathlib import Path
 

@@ -15,8 +15,8 @@ from utils.architecture.genotype import OPERATIONS, STRIDES, Block, Genotype, ce
 from utils.errors import TrainingError
 
 Floats = NDArray[np.float64]
-_LOGIT = 200.0  # exp(-200) is zero in float32: what was not chosen gets no weight at all, and no denormal number either
-_TIE = 1e-9  # scores as close as this are equal, whatever the order in which they were added up
+_LOGIT = 200.0  # exp(-200) is zero in float32: all others get no weight at all, and no denormal number either
+_TIE = 1e-9  # scores as close as this are equal, for any order of their addition
 _MOVES = 3
 
 

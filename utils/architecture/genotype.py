@@ -37,7 +37,7 @@ _OTHER_NAMES = {
 
 
 def input_names(num_blocks: int) -> tuple[str, ...]:
-    """Return the names of what the blocks of a cell may read.
+    """Return the names of the inputs that the blocks of a cell may read.
 
     Block i (from 1) may read the first i + 1 of them: the cells two and one layers back, and the blocks before it.
     """

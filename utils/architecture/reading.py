@@ -17,7 +17,7 @@ from utils.files import read_regular_text
 RANDOM = "random:"
 _MOST_RANDOM = 100  # layers, and blocks, of a random genotype
 TRIPLE = ("network_path.npy", "network_path_space.npy", "genotype.npy")
-"""The files in which https://github.com/NoamRosenberg/autodeeplab writes what it decoded."""
+"""The files in which https://github.com/NoamRosenberg/autodeeplab writes a decoded network."""
 _WAYS = 'a JSON file, a folder with .npy files, or "random:17"'
 
 # Source: hnasnet in https://github.com/tensorflow/models, research/deeplab/core/nas_network.py. An input is counted in

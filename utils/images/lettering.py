@@ -1,7 +1,7 @@
 """Text in images.
 
 ASCII is written in the letters of OpenCV, which has no others; any other text in DejaVu Sans if matplotlib, which has
-it, is installed. What neither can show loses its accents, or becomes "?".
+it, is installed. A character that neither can show loses its accents, or becomes "?".
 """
 
 import unicodedata
@@ -61,13 +61,13 @@ def _font(height: int) -> Any:
 
 
 def _shown(text: str, font: Any) -> str:
-    """Return a text with "?" for what the font does not have."""
+    """Return a text with "?" for characters that the font lacks."""
     missing = bytes(font.getmask("\uffff"))
     composed = unicodedata.normalize("NFC", text)
     return "".join("?" if bytes(font.getmask(letter)) == missing else letter for letter in composed)
 
 
 def _plain(text: str) -> str:
-    """Return a text in ASCII: letters without their accents, "?" for what has no such form."""
+    """Return a text in ASCII: letters without their accents, "?" for characters without such a form."""
     letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     return "".join(letters).encode("ascii", "replace").decode()

@@ -81,7 +81,7 @@ def require_inside(config: Mapping[str, Any], folder: Path) -> None:
     """Raise if a config writes outside of the folder of the service, reaches another machine, or downloads.
 
     Args:
-        config: Of a study or training; what its conditions and later trainings change is looked at, too.
+        config: Of a study or training; changes by its conditions and later trainings are checked, too.
         folder: Of the service.
 
     Raises:

@@ -130,7 +130,7 @@ def read_state(folder: Path, table: str | None = None) -> JobState:
         return JobState("running", started)
     if started is None:
         return JobState("waiting")
-    # The table may be older than the start, and does not list what a child has inherited from a process that is gone.
+    # The table may be older than the start, and does not list locks inherited by a child from a process that is gone.
     held = None
     with suppress(SearchError):  # it cannot be locked: whether it runs is not known
         held = claim(folder)

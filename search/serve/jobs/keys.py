@@ -48,7 +48,7 @@ class KeyedAnswers:
         return answer
 
     def _known(self, key: str, request: Json) -> Json:
-        """Return what is stored of a request with a key; nothing if it is new."""
+        """Return the data stored for a request with a key; nothing if it is new."""
         content = read_json_object(self._path(key), lambda reason: SearchError(f"{reason}. Remove it."))
         if content and content.get("request") != request:
             raise Refusal(409, _OF_ANOTHER)

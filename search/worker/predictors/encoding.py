@@ -112,7 +112,7 @@ class CellEncoder:
             parents, growths = np.nonzero(exists & (keys[order[places]] == found))
             pairs.append(np.stack([parents + start, order[places[parents, growths]]]))
         once = np.unique(np.concatenate(pairs, axis=1), axis=1)
-        # In the table, a growth may compute what its parent does: that one is the same cell, or has fewer nodes.
+        # In the table, a growth may compute the same as its parent: that one is the same cell, or has fewer nodes.
         sizes = (self.grammar.elements(codes)[0] >= 0).sum(axis=1)
         return once[:, sizes[once[0]] < sizes[once[1]]]
 
