@@ -188,8 +188,10 @@ def evaluate(
             if has_own_sizes:
                 height, width = sample.target.shape[-2:]
                 sample_logits = restore_logits(sample_logits, sample.geometry, (height, width))
-                mask = sample.target[None].to(logits.device, torch.int64, non_blocking=True)
-                metrics.update(sample_logits[None], mask)
+                mask = sample.target[None]
+                if logits.is_cuda:  # from other memory the process may wait for what the GPU computes
+                    mask = mask.pin_memory()
+                metrics.update(sample_logits[None], mask.to(logits.device, torch.int64, non_blocking=True))
             if on_sample is not None:
                 on_sample(sample, inputs[position], sample_logits)
         if on_batch is not None:

@@ -23,7 +23,7 @@ class BatchMover:
 
     A GPU copies on a stream of its own, while it computes the step before. No batch is loaded ahead for that: a step
     waits for its forward pass alone (see `FiniteCheck`), so that the process asks for the next batch while the backward
-    pass runs, and the position of a loader remains that of the batch in use.
+    pass runs, and the position of a loader remains that of the batch in use. With fp16 the scaler waits for that pass.
 
     Args:
         precision: The device and its memory format; on a processor batches are what the loader yields.
