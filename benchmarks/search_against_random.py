@@ -6,10 +6,10 @@
 For each study seed two studies of `config/search/encdec_people.json` are run, each for as many minutes: random search,
 which trains each candidate to its end, and the default search, which is plain ASHA with the sampler `auto`. The winner
 by validation is trained again with three seeds, and these networks are tested. Time is the processor time of two
-workers and of the search itself (`benchmarks/processor_time.py`), so that nothing else on the machine decides. A study
-that was interrupted is continued by the same command. What a complete study found is a line of
-`benchmarks/results/search_against_random.jsonl`; a study that has its line is not run again. The test data has chosen
-nothing. It needs human_ccp in `data/human_ccp`.
+workers and of the search itself (`benchmarks/processor_time.py`), so that other work on the machine decides little; but
+it fills the caches, so let the machine be idle. A study that was interrupted is continued by the same command. What a
+complete study found is a line of `benchmarks/results/search_against_random.jsonl`; a study that has its line is not run
+again. The test data has chosen nothing. It needs human_ccp in `data/human_ccp`.
 """
 
 import argparse
