@@ -65,7 +65,8 @@ class Classifier(BaseInference):
         count = known if isinstance(known, int) else 0
         names = super().class_names
         # Names of other classes than those of the network name nothing; one channel separates two classes by its sign.
-        return names if len(names) in (count, 2 * (count == 1)) or not count else list(map(str, range(max(2, count))))
+        are_of_network = names and (not count or len(names) in (count, max(2, count)))
+        return names if are_of_network else list(map(str, range(max(2, count))))
 
     def classify(
         self, samples: Iterable[tuple[str, NDArray[Any]]], batch_size: int, timer: StageTimer | None = None

@@ -93,6 +93,13 @@ def test_one_cycle_keeps_the_rates_of_groups_apart():
     assert max(first for first, _ in seen) == pytest.approx(2.0, rel=0.1)
 
 
+def test_one_cycle_has_the_rate_of_the_optimizer_unless_another_is_stated(caplog):
+    assert max(rates("OneCycleLR")) == pytest.approx(max(rates({"type": "OneCycleLR", "args": {"max_lr": 1.0}})))
+    assert not caplog.records
+    assert max(rates({"type": "OneCycleLR", "args": {"max_lr": 2.0}})) == pytest.approx(2.0, rel=0.1)
+    assert "optimizer.args.lr: 1.0 has no effect, as OneCycleLR sets all rates" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -279,7 +286,7 @@ def test_a_stated_length_that_cuts_the_curve_or_lets_it_rise_again_is_said(secti
 )
 def test_a_length_that_fits_is_not_mentioned(section, caplog):
     Course(section, epochs=5).run()
-    assert not caplog.records
+    assert not [each for each in caplog.messages if "moves" in each]
 
 
 @pytest.mark.parametrize("rule", ["refuse", "rescale"])

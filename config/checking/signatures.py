@@ -24,7 +24,7 @@ OBJECTS = ("params", "optimizer")
 # Never missing in a file: the data, the optimizer or the length of the run gives them.
 RUNTIME_NAMES = frozenset({
     "params", "optimizer", "num_classes", "in_channels", "ignore_index", "class_counts", "class_names", "seed",
-    "total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch",
+    "total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch", "max_lr",
 })  # fmt: skip
 # Their defaults ("imagenet") would download weights that the JSON does not ask for.
 FETCHED_ARGUMENTS = ("encoder_weights",)

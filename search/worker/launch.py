@@ -11,6 +11,7 @@ from typing import Any
 from build import registry
 from config.faults import Faults
 from config.held_out import with_split_seed
+from config.markers import is_marker
 from search.executors.table import is_tabulated
 from search.space.grid_space import GridSpace, condition_path, with_fold
 from search.space.space import Space
@@ -63,6 +64,12 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True, place: str 
     parts = replace(build_study_parts(config, canonical), is_new=is_new)
     strategy, prefix = build_strategy(parts), f"{place}: " if place else ""  # the strategy only to check it
     logger.info("%s%s", prefix, strategy.describe(parts.space))
+    if is_new and has_inert_rate(config):
+        logger.warning(
+            "%soptimizer.args.lr is searched and has no effect, as OneCycleLR sets all rates from its max_lr. Leave "
+            "out lr_scheduler.args.max_lr: it then is the rate of the optimizer.",
+            prefix,
+        )
     if parts.folds is not None:
         logger.info("%sEach candidate is trained %d times, in folds of the training data.", prefix, parts.folds)
     faults = Faults()
@@ -78,6 +85,17 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True, place: str 
     if is_new and strategy.result_is_retrained:
         require_trainable(parts)
     return parts
+
+
+def has_inert_rate(config: Mapping[str, Any]) -> bool:
+    """Return whether the rate of the optimizer is searched, though OneCycleLR has one that is the same for all."""
+    sections = [config.get(name) for name in ("optimizer", "lr_scheduler")]
+    args = [each.get("args") if isinstance(each, Mapping) else None for each in sections]
+    rate, most = (
+        each.get(name) if isinstance(each, Mapping) else None for each, name in zip(args, ("lr", "max_lr"), strict=True)
+    )
+    is_one_cycle = isinstance(sections[1], Mapping) and str(sections[1].get("type")).endswith("OneCycleLR")
+    return is_one_cycle and is_marker(rate) and isinstance(most, int | float)
 
 
 def _check_searches(parts: StudyParts, space: GridSpace, faults: Faults) -> None:

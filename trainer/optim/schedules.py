@@ -84,9 +84,17 @@ def combine_schedulers(
             f"lr_scheduler: warm-up and chained parts take {total - left} of the run's {total} moves (one per "
             f"{interval}). Something must be left for the last part. Make them shorter or train for longer."
         )
+    rate = optimizer.defaults.get("lr")
     schedulers, outgrown = [], ""
     for path, part, moves in zip(paths, parts, [*lengths, left], strict=True):
-        schedulers.append(build(path, _default_arguments(part, moves, monitor)))
+        schedulers.append(build(path, {"max_lr": rate} | _default_arguments(part, moves, monitor)))
+        stated = (part.get("args") or {}).get("max_lr", rate)
+        if isinstance(schedulers[-1], OneCycleLR) and stated != rate:
+            logger.warning(
+                "optimizer.args.lr: %s has no effect, as OneCycleLR sets all rates from %s.args.max_lr, %s. Leave out "
+                "max_lr: it then is the rate of the optimizer.",
+                *(rate, path, stated),
+            )
         outgrown = check_length(schedulers[-1], path, part.get("args") or {}, moves, interval)  # of the last part
         _try_moves(schedulers[-1], path, min(_TRIED_MOVES, moves))
     options: dict[str, Any] = {
