@@ -260,10 +260,15 @@ class BaseDataLoader(DataLoader[Any]):
         """Return a loader over the held-out samples, in order and without augmentation; None without a split."""
         return self.evaluation_loader(self._held_out) if len(self._held_out) else None
 
+    @property
+    def plain_dataset(self) -> Any:
+        """The data set without augmentation; the one that this loader reads, if there is no other."""
+        return self.dataset.dataset if self._validation_dataset is None else self._validation_dataset
+
     def evaluation_loader(self, indices: Sequence[int] | np.ndarray | None = None) -> "BaseDataLoader":
         """Return a loader for evaluation over some samples, by default over those that this one draws from."""
         loader = BaseDataLoader(
-            self.dataset.dataset if self._validation_dataset is None else self._validation_dataset,
+            self.plain_dataset,
             self.keys.batch_size,
             shuffle=False,
             n_workers="auto" if self.n_workers == "auto" else self.num_workers,
@@ -283,7 +288,7 @@ class BaseDataLoader(DataLoader[Any]):
         A data set that offers `target(index)` is asked for the targets alone; of others whole samples are loaded.
 
         Raises:
-            ConfigError: The number of classes is not known.
+            ConfigError: The number of classes is not known, or a target holds no ids of classes.
             DataError: A sample cannot be read.
         """
         if self.num_classes is None:

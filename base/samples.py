@@ -258,6 +258,9 @@ def count_targets(
         indices: The samples.
         num_classes: Labels outside 0..K-1 do not count.
         ignore_index: A label that does not count either.
+
+    Raises:
+        ConfigError: A target holds no ids of classes.
     """
     with ThreadPoolExecutor(min(DECODING_THREADS, available_processors())) as pool:
         parts = pool.map(lambda index: _count(dataset.target(index), num_classes, ignore_index), indices)
@@ -320,7 +323,11 @@ def is_counted(target: Any, num_classes: int | None, ignore_index: int | None) -
 
 
 def count_batches(batches: Iterable[Any], num_classes: int, ignore_index: int | None) -> list[int]:
-    """Return the number of labels of each class in batches, at their original size if known."""
+    """Return the number of labels of each class in batches, at their original size if known.
+
+    Raises:
+        ConfigError: A target holds no ids of classes.
+    """
     total: NDArray[np.int64] = np.zeros(num_classes, np.int64)
     for _, target, *named in batches:
         for labels in (sample.target for sample in named[0]) if named else (target,):
@@ -329,7 +336,13 @@ def count_batches(batches: Iterable[Any], num_classes: int, ignore_index: int | 
 
 
 def _count(target: Any, num_classes: int, ignore_index: int | None) -> NDArray[np.int64]:
-    labels = np.asarray(target).reshape(-1)
+    labels = np.asarray(target)
+    if labels.dtype.kind == "f":
+        raise ConfigError(
+            f"A target is {labels.dtype} {labels.shape}, but only ids of classes (whole numbers) can be counted. "
+            'Write the "weight" of the loss as numbers, or let the data set offer target(index) with the ids.'
+        )
+    labels = labels.reshape(-1)
     if labels.dtype.itemsize > 2 or labels.dtype.kind != "u":  # bincount needs small values without sign
         labels = labels[(labels >= 0) & (labels < num_classes)].astype(np.int64)
     counts = np.bincount(labels, minlength=num_classes)[:num_classes].astype(np.int64)

@@ -153,6 +153,12 @@ def test_a_data_set_says_what_is_visible() -> None:
     assert count_targets(Hidden(), [0, 1, 1], 3, 255) == [2, 4, 3]
 
 
+def test_probabilities_are_not_counted_as_ids() -> None:
+    batch = (torch.zeros(2, 1), torch.tensor([[0.7, 0.3], [0.0, 1.0]]))
+    with pytest.raises(ConfigError, match=r"A target is float32 \(2, 2\), but only ids of classes .* can be counted"):
+        count_batches([batch], 2, None)
+
+
 def test_a_loader_must_know_its_classes() -> None:
     with pytest.raises(ConfigError, match="does not know the number of classes, so it cannot count them"):
         BaseDataLoader(Blobs(), 4).class_counts()

@@ -80,6 +80,14 @@ def test_samples_of_both_are_trained_on_with_the_augmentation_of_the_training(tm
     assert both.identity() not in (alone.identity(), validation.identity())
 
 
+def test_classes_are_counted_before_they_are_mixed(tmp_path):
+    args = class_folders(tmp_path) | {"batch_size": 4, "resize": [8, 8], "mixup": 0.4}
+    both, _ = build_loaders(config_of("ImageClassificationDataLoader", args, second_half("", tmp_path, args)))
+    assert next(iter(both))[1].is_floating_point(), "training batches are mixed"
+    left = (COUNT + 2) // 2
+    assert both.class_counts() == [2 * left, 2 * (COUNT + 1 - left)]
+
+
 @pytest.mark.parametrize(
     "hold_out", [{"validation_split": 3}, {"validation_split": 0.4}, {"folds": {"fold": 0, "of": 3}}]
 )

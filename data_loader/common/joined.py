@@ -87,6 +87,7 @@ def joined_loader(first: BaseDataLoader, second: BaseDataLoader) -> BaseDataLoad
         shuffle=first.keys.shuffle,
         n_workers=first.n_workers,
         collate_fn=first.collate,
+        validation_dataset=JoinedDataset([first.plain_dataset, second.plain_dataset]),
         seed=first.seed,
         pin_memory=first.asked_pin_memory,
         drop_last=first.keys.drop_last,
