@@ -443,7 +443,7 @@ def main(arguments: argparse.Namespace) -> None:
     from logger.test_report.report import record_in_run, report_text, write_result
     from models.export.files import refuse_exported
     from models.inference.views import Views
-    from trainer.checkpoints.resume import EARLIER_RUN, RECORDS, find_checkpoint
+    from trainer.checkpoints.resume import EARLIER_RUN, RECORDS, asked_config, config_differences, find_checkpoint
 
     close_logging = setup_logging(None)
     try:
@@ -469,7 +469,10 @@ def main(arguments: argparse.Namespace) -> None:
             view_options["windows_at_once"] = loader_arguments.get("batch_size", 1)
         views = Views(**view_options)
         # Only results on the data that the run was configured with belong into its folder.
-        is_own_data = not overrides and views.is_plain and (file is None or arguments.resume in EARLIER_RUN)
+        is_own = asked is None or (
+            arguments.resume in EARLIER_RUN and not config_differences(asked_config(path.parent), asked)
+        )
+        is_own_data = is_own and not overrides and views.is_plain
         result = evaluate_checkpoint(
             path,
             {**content, "config": config},

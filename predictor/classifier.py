@@ -106,6 +106,8 @@ def write_table(
 ) -> int:
     """Write a row for each prediction as it comes: name, class, its probability, and that of every class.
 
+    Classes are numbers if there are not as many names as probabilities.
+
     The file is replaced at the end, also of an interruption; if nothing was predicted, it remains as it was.
 
     Returns:
@@ -123,12 +125,15 @@ def write_table(
         try:
             with partial.open("w", encoding="utf-8", newline="") as opened:
                 table = csv.writer(opened)
-                columns = [first_column, "class", "probability", *(f"probability_{name}" for name in class_names)]
-                table.writerow(map(cell, columns))
                 for name, probabilities in predictions:
                     best = int(probabilities.argmax())
                     shown = [f"{value:.6f}" for value in probabilities.tolist()]
-                    table.writerow([cell(name), cell(class_names[best]), shown[best], *shown])
+                    if not count:
+                        is_named = len(class_names) == len(shown)
+                        names = list(class_names) if is_named else list(map(str, range(len(shown))))
+                        columns = [first_column, "class", "probability", *(f"probability_{each}" for each in names)]
+                        table.writerow(map(cell, columns))
+                    table.writerow([cell(name), cell(names[best]), shown[best], *shown])
                     count += 1
         finally:
             if not is_stream and count:

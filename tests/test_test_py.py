@@ -1,5 +1,6 @@
 """test.py: its numbers are those of validation, and what it leaves behind."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -191,6 +192,19 @@ def test_test_results_are_added_to_those_of_the_run(finished, tmp_path, capsys):
     assert after == before
     assert (result.run_folder / "pictures" / "test" / "confusion.png").is_file()
     assert "model_best.pth" in capsys.readouterr().out
+
+
+def test_results_on_other_data_are_not_those_of_the_run(finished, tmp_path, caplog):
+    result, config = finished
+    other = copy.deepcopy(config)
+    other["test_loader"]["args"]["samples"] = 3
+    file = write_json(tmp_path / "config.json", other)
+    before = (result.run_folder / "result.json").read_bytes()
+    stored = {path: path.read_bytes() for path in (result.run_folder / "predictions").rglob("*") if path.is_file()}
+    assert run("-c", file, "--resume", "best") == 0
+    assert "No run had exactly this config" in caplog.text
+    assert (result.run_folder / "result.json").read_bytes() == before
+    assert {path: path.read_bytes() for path in stored} == stored
 
 
 def test_next_to_a_gpu_the_loader_knows_it(finished, monkeypatch):

@@ -68,6 +68,15 @@ def test_csv_files_hold_no_formula(tmp_path):
     assert csv_text([{"=a": "=b", "c": -1.5, "d": [-1]}]).splitlines() == ["'=a,c,d", "'=b,-1.5,[-1]"]
 
 
+@pytest.mark.parametrize("names", [[], ["a", "b"]])
+def test_classes_without_names_are_numbers(tmp_path, names):
+    write_table([Prediction("x.png", np.array([0.1, 0.7, 0.2], np.float32))], names, tmp_path / "x.csv")
+    with open(tmp_path / "x.csv", newline="") as file:
+        head, row = csv.reader(file)
+    assert head[3:] == ["probability_0", "probability_1", "probability_2"]
+    assert row[:3] == ["x.png", "1", "0.700000"]
+
+
 def test_printed_commands_are_one_line_that_a_shell_reads_back():
     words = [os.fsdecode(b"a\xe9b/\x1b[2J\n'\\x"), "plain", "two words", "Stra\xdfe"]
     command = command_line("printf", r"%s\0", *words, files=())
