@@ -100,6 +100,14 @@ def test_pixels_that_are_no_squares_keep_their_shape_or_it_is_said(tmp_path, kin
         assert Video(sink.path).pixel_aspect == Fraction(64, 45)
 
 
+def test_frames_as_images_are_said_to_have_other_proportions(tmp_path):
+    source = Video(anamorphic(tmp_path / "v.mp4"))
+    (sink,) = open_sinks(source, MaskRenderer(), tmp_path / "frames")
+    assert "are 1.422 times as wide as high, and those of its frames as images are squares" in sink.remarks[0]
+    (sink,) = open_sinks(Video(save_video(tmp_path / "square.avi")), MaskRenderer(), tmp_path / "others")
+    assert sink.remarks == []
+
+
 @pytest.mark.parametrize("aspect", [None, Fraction(0, 1), Fraction(1, 1000), Fraction(10**6, 1)])
 def test_shapes_of_pixels_that_no_video_has_are_not_believed(aspect):
     assert _plausible(aspect) == 1

@@ -261,6 +261,11 @@ def open_sinks(
             files = [target(name) for name in source.names] if isinstance(source, Photos) else []
             folder = files[0].parent if len(files) == 1 else output
             sinks.append(ImageFileSink(target, require))
+            if isinstance(source, Video) and source.pixel_aspect != 1:
+                sinks[-1].remarks.append(
+                    f"The pixels of {source.path} are {float(source.pixel_aspect):.3f} times as wide as high, and "
+                    "those of its frames as images are squares to a viewer. Scale them for those of the video."
+                )
         else:
             path = video_target(source, output)
             files, folder = [path], path.parent
