@@ -293,7 +293,7 @@ def test_an_onnx_file_is_run_with_the_threads_of_torch(monkeypatch, threads):
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     model = relu()
-    onnx.helper.set_model_props(model, {KEY: json.dumps({**DESCRIPTION, "sides": {}})})
+    onnx.helper.set_model_props(model, {KEY: json.dumps({**DESCRIPTION, "sides": {"batch": {}, "length": {}}})})
     from_bytes(model.SerializeToString(), "onnx", CPU)
     assert opened == [threads]
 
