@@ -322,6 +322,17 @@ def test_a_run_that_died_between_its_first_two_checkpoints_is_resumed(config, tm
     assert [row["epoch"] for row in search.rows] == [2, 3, 4, 5, 6]
 
 
+def test_a_run_that_is_resumed_sends_its_results_to_the_place_that_the_search_names(config, tmp_path):
+    pytest.importorskip("mlflow")
+    config = {**config, "visualization": {"mlflow": {"tracking_uri": str(tmp_path / "tracked")}}}
+    work(config, tmp_path / "run", Search(epoch1="pause"))
+    search = Search(epoch2="stop")
+    outcome = work(config, tmp_path / "run", search, reported=1)
+    assert outcome["status"] == "ended", outcome
+    assert [row["epoch"] for row in search.rows] == [2]
+    assert len(list((tmp_path / "tracked").rglob("val_loss"))) == 1  # one entry, also after the pause
+
+
 def test_damaged_checkpoints_are_replaced_by_a_new_beginning(config, tmp_path):
     work(config, tmp_path / "run", Search(epoch2="pause"))
     for name in (BEST, LAST):
