@@ -131,7 +131,7 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
     They come from the source, else from the config's test or validation data, else they are the photos of data/people.
 
     Raises:
-        DataError: There are no series to compare on.
+        DataError: There are no photos or series to compare on.
     """
     import torch
 
@@ -160,6 +160,8 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
             logger.warning("The %s data of the config is not used to compare: %s", split, error)
     if source is None and isinstance(trained.preprocess, SeriesPreprocessing):
         raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")
+    if source is None and not PEOPLE.is_dir():  # a project of one's own has no example data
+        raise DataError("There are no photos to compare the networks on. Name some: --source FOLDER.")
     source = source or str(PEOPLE)
     if Path(source).suffix.lower() in SUFFIXES:
         images: Iterable[NDArray[Any]] = read_series(Path(source)).series

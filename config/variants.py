@@ -95,6 +95,14 @@ def window_size(config: Config, section: str, window: Sequence[int], registry: R
     return size
 
 
+def batch_size(config: Config, section: str, registry: Registry) -> int:
+    """Return the samples per batch of a loader: those that its section states, else its class's default, else 1."""
+    loader_class, arguments = class_and_arguments(config, section, registry)
+    parameter = signature_of(loader_class).parameters.get("batch_size")
+    found = arguments.get("batch_size", parameter.default if parameter else None)
+    return found if isinstance(found, int) else 1
+
+
 def without_pretrained_weights(config: Config) -> dict[str, Any]:
     """Return the config of the same network from scratch: its weights come from a checkpoint, none are fetched."""
     changed = copy.deepcopy(dict(config))

@@ -179,6 +179,30 @@ def test_what_is_printed_for_yolo_trains_at_once(tmp_path, monkeypatch, capsys):
     assert 0 <= train.train(config).history[-1]["val_miou"] <= 1
 
 
+def test_images_of_yolo_may_lie_elsewhere(tmp_path, capsys):
+    source = yolo(tmp_path / "yolo", "0 0 0 1 0 1 1 0 1\n")
+    shutil.move(source / "images", tmp_path / "photos")
+    assert convert(source, "--output", tmp_path / "masks") == 3
+    assert "or name their folder with --images" in capsys.readouterr().err
+    assert convert(source, "--images", tmp_path / "photos", "--output", tmp_path / "masks") == 0
+    assert (mask_in(tmp_path / "masks", "train/a.png") == 1).all()
+    assert (tmp_path / "masks/pairs_train.txt").read_text().splitlines()[1] == "../photos/train/a.png, train/a.png"
+    assert convert(source, "--images", tmp_path / "photos/train", "--output", tmp_path / "other") == 3
+    assert "c.txt has no image" in capsys.readouterr().err
+
+
+def test_without_a_list_for_validation_a_part_of_the_training_data_is_held_out(tmp_path, capsys):
+    source = yolo(tmp_path / "yolo", "0 0 0 1 0 1 1 0 1\n")
+    shutil.rmtree(source / "images/val")
+    shutil.rmtree(source / "labels/val")
+    assert convert(source, "--output", tmp_path / "masks") == 0
+    printed = capsys.readouterr().out
+    sections = json.loads(printed[printed.index("{") :])
+    assert set(sections) == {"data_loader"}
+    assert sections["data_loader"]["args"]["validation_split"] == 0.1
+    assert sections["data_loader"]["args"]["pairs_file"].endswith("masks/pairs_train.txt")
+
+
 YOLO_FAULTS = [
     ("0 0.5 0.5 0.2 0.2", "a.txt, line 1: four numbers are a box, which has no outline"),
     ("2 0 0 1 0 1 1", "the class '2' is not one of 0 to 1"),

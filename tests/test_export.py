@@ -194,6 +194,13 @@ def test_a_config_whose_data_is_not_there_is_compared_on_other_photos(tmp_path, 
     assert shapes == [read_image(PHOTOS[0]).shape[:2]]
 
 
+def test_photos_are_asked_for_if_there_are_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "PEOPLE", tmp_path / "none")
+    path = save_untrained(tmp_path / "c.pth", people_config(pairs_file="nowhere.txt"))
+    with pytest.raises(DataError, match=r"no photos to compare the networks on. Name some: --source FOLDER"):
+        export.export(path, tmp_path / "net.pt2", form="torch")
+
+
 def test_a_file_that_differs_is_never_written(checkpoint, tmp_path, monkeypatch, capsys):
     real = tracing.trace
 

@@ -249,6 +249,12 @@ def test_a_test_judges_what_inference_predicts(checkpoint, window, views):
     assert judged["confusion"] == counts.tolist()
 
 
+@pytest.mark.parametrize(("arguments", "expected"), [({"batch_size": 3}, 3), ({}, 16)])
+def test_as_many_windows_at_once_as_samples_in_a_batch_of_the_loader(arguments, expected):
+    section = {"type": "SegmentationDataLoader", "args": arguments}
+    assert batch_size({"test_loader": section}, "test_loader", registry()) == expected
+
+
 def use(main, parser, *argv):
     return cli.run_command(main, parser, [str(argument) for argument in argv])
 

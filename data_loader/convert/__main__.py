@@ -51,7 +51,7 @@ def _read_folder(source: Path, images: Path | None) -> Annotations:
         except DataError as error:
             unread.append(error)
     if names_classes(source) or not jsons:  # tools write other files next to those of YOLO, as notes.json
-        return read_yolo(source)
+        return read_yolo(source, images)
     raise_faults(unread)
     raise DataError(
         f"{source} is neither of labelme (no .json in it has `shapes`) nor of YOLO (it has no {NAMES_FILE} or "

@@ -57,12 +57,15 @@ class Converted:
         if "train" not in self.lists:
             path = next(iter(self.lists.values()))
             return {"data_loader": _section(path, common | {"validation_split": 0.1})}
-        sections = {"train_loader": _section(self.lists["train"], common)}
+        sections: dict[str, Any] = {}
         for name, splits in (("valid_loader", ("val", "valid", "validation")), ("test_loader", ("test",))):
             for split in splits:
                 if split in self.lists:
                     sections[name] = _section(self.lists[split], common | {"is_training": False, "shuffle": False})
-        return sections
+        path = self.lists["train"]
+        if "valid_loader" not in sections:
+            return {"data_loader": _section(path, common | {"validation_split": 0.1}), **sections}
+        return {"train_loader": _section(path, common), **sections}
 
 
 def _section(path: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,15 @@ SPLITS = ("train", "val", "valid", "validation", "test")
 _SLACK = 0.01  # how far a coordinate may lie outside the image, as a fraction of its side
 
 
-def read_yolo(folder: Path) -> Annotations:
+def read_yolo(folder: Path, images: Path | None = None) -> Annotations:
     """Read a folder with `images` and `labels`, or with text files next to the images.
 
     Smaller objects lie on top of larger ones, as Ultralytics draws them. An outline that runs along a line and back
     encloses nothing there, which is how holes are written.
+
+    Args:
+        folder: Of the annotations.
+        images: Folder of the images, if they lie elsewhere: it takes the place of the folder `images`.
 
     Raises:
         DataError: There are no names of classes, or no images.
@@ -31,9 +35,12 @@ def read_yolo(folder: Path) -> Annotations:
     files = files_below(folder)
     known = set(files)
     labels = {file for file in files if file.suffix.lower() == ".txt" and "labels" in file.relative_to(folder).parts}
-    for image in (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES):
-        parts = list(image.relative_to(folder).parts)
-        split, own = "", image.with_suffix(".txt")
+    root = folder if images is None else images
+    for image in (file for file in files_below(root) if file.suffix.lower() in IMAGE_SUFFIXES):
+        parts = list(image.relative_to(root).parts)
+        split, own = "", folder.joinpath(*parts).with_suffix(".txt")
+        if images is not None and "images" not in parts:
+            parts = ["images", *parts]
         if "images" in parts:
             at = len(parts) - 1 - parts[::-1].index("images")
             named = parts[at + 1] if at + 2 < len(parts) else parts[at - 1] if at else ""
@@ -49,7 +56,8 @@ def read_yolo(folder: Path) -> Annotations:
         if label.name != NAMES_FILE
     ]
     if not found.images:
-        raise DataError(f"{folder} holds no image. Put the images into {folder / 'images'}.", place=str(folder))
+        repair = f"Put the images into {folder / 'images'}, or name their folder with --images"
+        raise DataError(f"{root} holds no image. {repair}.", place=str(root))
     return found
 
 
