@@ -10,8 +10,9 @@ from torch import nn
 
 import inference
 import test as command
-from build import build_loader
+from build import build_loader, registry
 from config import cli
+from config.variants import batch_size
 from data_loader.images.files import read_image
 from models.inference.views import (
     LEAST_WEIGHT,
