@@ -18,14 +18,7 @@ from config import cli
 from config.checking.sections import LOADER_SECTIONS
 from config.checking.splits import MERGED, SPLIT_SECTIONS, is_merged, loader_section
 from config.loading.load import apply_override
-from config.variants import (
-    batch_size,
-    dataset_ids,
-    nested_objects,
-    window_size,
-    with_input_size,
-    without_pretrained_weights,
-)
+from config.variants import dataset_ids, nested_objects, window_options, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError
 from utils.writing.outputs import TEST_RESULT, Originals, require_image_folder, require_output
@@ -471,8 +464,7 @@ def main(arguments: argparse.Namespace) -> None:
 
         view_options, section = cli.views_of(arguments), loader_section(config, split)
         if arguments.window is not None and section is not None:
-            view_options["window"] = window_size(config, section, arguments.window, registry())
-            view_options["windows_at_once"] = batch_size(config, section, registry())
+            view_options |= window_options(config, section, arguments.window, registry())
         views = Views(**view_options)
         # Only results on the data that the run was configured with belong into its folder.
         is_own = asked is None or (

@@ -95,12 +95,16 @@ def window_size(config: Config, section: str, window: Sequence[int], registry: R
     return size
 
 
-def batch_size(config: Config, section: str, registry: Registry) -> int:
-    """Return the samples per batch of a loader: those that its section states, else its class's default, else 1."""
+def window_options(config: Config, section: str, window: Sequence[int], registry: Registry) -> dict[str, Any]:
+    """Return the size of sliding windows as `window_size` does, and as `windows_at_once` the loader's batch size.
+
+    The batch size is that of the section, else the default of the loader's class, else 1.
+    """
     loader_class, arguments = class_and_arguments(config, section, registry)
     parameter = signature_of(loader_class).parameters.get("batch_size")
-    found = arguments.get("batch_size", parameter.default if parameter else None)
-    return found if isinstance(found, int) else 1
+    samples = arguments.get("batch_size", parameter.default if parameter else None)
+    size = window_size(config, section, window, registry)
+    return {"window": size, "windows_at_once": samples if isinstance(samples, int) else 1}
 
 
 def without_pretrained_weights(config: Config) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import inference
 import test as command
 from build import build_loader, registry
 from config import cli
-from config.variants import batch_size
+from config.variants import window_options
 from data_loader.images.files import read_image
 from models.inference.views import (
     LEAST_WEIGHT,
@@ -253,7 +253,8 @@ def test_a_test_judges_what_inference_predicts(checkpoint, window, views):
 @pytest.mark.parametrize(("arguments", "expected"), [({"batch_size": 3}, 3), ({}, 16)])
 def test_as_many_windows_at_once_as_samples_in_a_batch_of_the_loader(arguments, expected):
     section = {"type": "SegmentationDataLoader", "args": arguments}
-    assert batch_size({"test_loader": section}, "test_loader", registry()) == expected
+    options = window_options({"test_loader": section}, "test_loader", [64], registry())
+    assert options == {"window": (64, 64), "windows_at_once": expected}
 
 
 def use(main, parser, *argv):
