@@ -11,7 +11,7 @@ from base.schedule import LearningRateSchedule
 from config.objects import instantiate
 from trainer import SECTIONS
 from trainer.checkpoints.saving import plain
-from trainer.optim.schedules import combine_schedulers
+from trainer.optim.schedules import combine_schedulers, rate_of
 from utils.errors import CheckpointError, ConfigError
 
 STEPS_PER_EPOCH = 5
@@ -84,13 +84,31 @@ def test_per_epoch_by_default():
     assert rates({"type": "ExponentialLR", "args": {"gamma": 0.1}}) == pytest.approx([1.0] * 5 + [0.1] * 5)
 
 
-def test_one_cycle_keeps_the_rates_of_groups_apart():
+def test_the_rate_is_told_without_the_factors_of_groups():
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    groups = [
+        {"params": [each], "lr": 0.3 * scale, "lr_scale": scale}
+        for each, scale in zip(weights, (0.1, 0.5, 0), strict=True)
+    ]
+    assert rate_of(torch.optim.SGD(groups, lr=0.3)) == pytest.approx(0.3)
+    assert rate_of(torch.optim.SGD(weights, lr=0.3)) == 0.3
+    assert rate_of(torch.optim.SGD([groups[2]], lr=0.3)) == 0.0
+
+
+def test_cycles_keep_the_rates_of_groups_apart(caplog):
     def groups(weight):
         return [{"params": [weight]}, {"params": [nn.Parameter(torch.zeros(1))], "lr": 0.1, "lr_scale": 0.1}]
 
     seen = rates({"type": "OneCycleLR", "args": {"max_lr": 2.0}}, groups=groups)
     assert all(second == pytest.approx(0.1 * first) for first, second in seen)
     assert max(first for first, _ in seen) == pytest.approx(2.0, rel=0.1)
+    cyclic = {"type": "CyclicLR", "args": {"base_lr": 0.1, "max_lr": 2.0, "step_size_up": 3}, "interval": "step"}
+    seen = rates(cyclic, groups=groups)
+    assert all(second == pytest.approx(0.1 * first) for first, second in seen)
+    assert [first for first, _ in seen[:4]] == pytest.approx([0.1, 0.1 + 1.9 / 3, 0.1 + 3.8 / 3, 2.0])
+    assert not [each for each in caplog.messages if "eta_min" in each]
+    rates({"type": "CosineAnnealingLR", "args": {"eta_min": 0.2}}, groups=groups)
+    assert "eta_min: 0.2 is the least rate of all groups" in caplog.text
 
 
 def test_one_cycle_has_the_rate_of_the_optimizer_unless_another_is_stated(caplog):

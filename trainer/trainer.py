@@ -22,6 +22,7 @@ from base.base_trainer import BaseTrainer, Row, TrainResult
 from base.callback import Callback, StepReport
 from base.schedule import LearningRateSchedule
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate, term_weights
+from trainer.optim.schedules import rate_of
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, registered_anew, unwrap
 from trainer.steps import Batch, BatchMover, endless_steps
@@ -216,7 +217,7 @@ class Trainer(BaseTrainer):
         self.metrics.set_counts([world.sum(counts) for counts in process_counts])
         results = {"loss": self.running_loss.mean(world), **self.metrics.compute()}
         self.metrics.set_counts(process_counts)  # a checkpoint during the validation sums them again
-        return {"step": self.global_step, "lr": float(self.optimizer.param_groups[0]["lr"]), **results}
+        return {"step": self.global_step, "lr": rate_of(self.optimizer), **results}
 
     def next_batches(self, steps: Iterator[list[Batch]]) -> list[Batch]:
         """Return the batches of the next step, on the device; call it before anything of the step is changed."""
@@ -472,8 +473,7 @@ class Trainer(BaseTrainer):
 
     def not_finite(self, batches: Sequence[Batch]) -> Diverged:
         """Return the error for a loss that is NaN or infinite, and save its batches for `torch.load`."""
-        saved = self.save_batches(batches, "not-finite")
-        rate = float(self.optimizer.param_groups[0]["lr"])
+        saved, rate = self.save_batches(batches, "not-finite"), rate_of(self.optimizer)
         return Diverged(
             f"The loss is not finite at epoch {self.epoch + 1}, step {self.batch + 1}: training cannot continue from "
             f"it, and no weights were changed by it.{saved} Lower the learning rate (it is {rate:g}), set "

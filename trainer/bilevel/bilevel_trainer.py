@@ -27,6 +27,7 @@ from trainer.bilevel.architecture import (
     require_supernet,
 )
 from trainer.evaluation import count_valid
+from trainer.optim.schedules import rate_of
 from trainer.optim.weights import Freezing
 from trainer.runtime.devices import registered_anew, unwrap
 from trainer.steps import Batch, endless_steps
@@ -281,7 +282,7 @@ class BilevelTrainer(Trainer):
     def architecture_not_finite(self, batches: Sequence[Batch]) -> Diverged:
         """Return the error for a loss of an architecture step that is NaN or infinite, and save its batches."""
         saved = self.save_batches(batches, "not-finite-architecture")
-        rates = (self.options.architecture_lr, float(self.optimizer.param_groups[0]["lr"]))
+        rates = (self.options.architecture_lr, rate_of(self.optimizer))
         return Diverged(
             f"The loss of the architecture is not finite at epoch {self.epoch + 1}, step {self.batch + 1}: training "
             f"cannot continue from it, and alpha and beta were not changed by it.{saved} Lower the learning rate of "

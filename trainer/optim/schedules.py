@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
+    CyclicLR,
     LinearLR,
     LRScheduler,
     OneCycleLR,
@@ -108,10 +109,7 @@ def combine_schedulers(
         return LearningRateSchedule(_in_sequence(schedulers, optimizer, warmup, lengths), **options)
 
     scheduler = schedulers[0]
-    if isinstance(scheduler, OneCycleLR):  # it has one `max_lr` for all groups: each gets its share of the cycle
-        for group in optimizer.param_groups:
-            for name in _ONE_CYCLE_RATES:
-                group[name] = group[name] * group.get("lr_scale", 1.0)
+    _scale_cycles(scheduler, optimizer)
     mode, _, watched = monitor.partition(" ")
     if isinstance(scheduler, ReduceLROnPlateau) and watched and scheduler.mode != mode:
         raise ConfigError(
@@ -119,6 +117,33 @@ def combine_schedulers(
             "the same result. Remove the mode."
         )
     return LearningRateSchedule(scheduler, watched=watched, **options)
+
+
+def rate_of(optimizer: Optimizer) -> float:
+    """Return the learning rate at present, without the factors of groups (`lr_scale`, `layer_decay`)."""
+    group = max(optimizer.param_groups, key=lambda each: float(each.get("lr_scale", 1.0)))
+    return float(group["lr"]) / (float(group.get("lr_scale", 1.0)) or 1.0)
+
+
+def _scale_cycles(scheduler: LRScheduler, optimizer: Optimizer) -> None:
+    """Give each group its share of the rates of a cycle, of which the scheduler has one for all; warn if it cannot."""
+    groups = optimizer.param_groups
+    scales = [group.get("lr_scale", 1.0) for group in groups]
+    if isinstance(scheduler, OneCycleLR):
+        for group, scale in zip(groups, scales, strict=True):
+            for name in _ONE_CYCLE_RATES:
+                group[name] = group[name] * scale
+    elif isinstance(scheduler, CyclicLR):
+        scheduler.base_lrs = [rate * scale for rate, scale in zip(scheduler.base_lrs, scales, strict=True)]
+        scheduler.max_lrs = [rate * scale for rate, scale in zip(scheduler.max_lrs, scales, strict=True)]
+        for group, rate in zip(groups, scheduler.base_lrs, strict=True):
+            group["lr"] = group["initial_lr"] = rate
+    elif getattr(scheduler, "eta_min", 0) and set(scales) != {1.0}:
+        logger.warning(
+            "lr_scheduler.args.eta_min: %s is the least rate of all groups, also of those with lr_scale or "
+            "layer_decay: a lower rate rises to it. Leave it out, or use poly or OneCycleLR.",
+            getattr(scheduler, "eta_min", 0),
+        )
 
 
 def _try_moves(scheduler: LRScheduler, path: str, moves: int) -> None:
