@@ -20,18 +20,21 @@ def class_weights(
     class_counts: Sequence[int] | None = None,
     *,
     num_classes: int | None = None,
+    ignore_index: int | None = None,
     max_ratio: float = DEFAULT_RATIO,
 ) -> list[float]:
     """Return the weight of each class: a list as it is, or by a rule from the fraction f of each of the C classes.
 
     `balanced` is 1 / (C f): every class has the same influence, and the mean weight of a pixel is 1. `log` is
     1 / ln(1.02 + f), from 1.4 to 50. `bounded` is 1 / f, made to sum to 1, after the same number was added to every f,
-    such that the largest is at most `max_ratio` times the smallest.
+    such that the largest is at most `max_ratio` times the smallest. A class that is ignored is none of the C classes:
+    a rule gives it the weight 0.
 
     Args:
         weight: Numbers, or a rule.
         class_counts: Pixels (or samples) of each class that count in the training data; a rule needs them.
         num_classes: C, to check the others against.
+        ignore_index: Label that does not count; it may be that of a class.
         max_ratio: For `bounded`.
 
     Raises:
@@ -51,20 +54,30 @@ def class_weights(
         )
     if not isinstance(weight, str):
         return [float(each) for each in weight]
-    if not sum(given):
+    numbers = [number for number in range(len(given)) if number != ignore_index]
+    counts = [given[number] for number in numbers]
+    if not sum(counts):
         raise ConfigError(f'weight "{weight}": no pixel of the training data has a label that counts. Label some.')
-    fractions = [count / sum(given) for count in given]
-    if weight == "log":
-        return [1 / math.log(_LOG_OFFSET + fraction) for fraction in fractions]
-    if weight == "bounded":
-        # With c = (r f_min - f_max) / (1 - r) added to each, the largest fraction is r times the smallest.
-        added = max(0.0, (max_ratio * min(fractions) - max(fractions)) / (1 - max_ratio))
-        inverse = [1 / ((fraction + added) / (1 + added * len(fractions))) for fraction in fractions]
-        return [each / sum(inverse) for each in inverse]
-    absent = [str(number) for number, count in enumerate(given) if not count]
-    if absent:
+    absent = [str(number) for number in numbers if not given[number]]
+    if weight == "balanced" and absent:
         raise ConfigError(
             f'weight "balanced": the training data shows nothing of class {", ".join(absent)}, whose weight '
             'would be infinite. Use "log" or "bounded", or add samples that show it.'
         )
-    return [1 / (len(fractions) * fraction) for fraction in fractions]
+    weights = [0.0] * len(given)
+    for number, each in zip(numbers, _by_rule(weight, counts, max_ratio), strict=True):
+        weights[number] = each
+    return weights
+
+
+def _by_rule(rule: Rule, counts: Sequence[int], max_ratio: float) -> list[float]:
+    """Return the weights of the classes that are not ignored."""
+    fractions = [count / sum(counts) for count in counts]
+    if rule == "log":
+        return [1 / math.log(_LOG_OFFSET + fraction) for fraction in fractions]
+    if rule == "balanced":
+        return [1 / (len(fractions) * fraction) for fraction in fractions]
+    # With c = (r f_min - f_max) / (1 - r) added to each, the largest fraction is r times the smallest.
+    added = max(0.0, (max_ratio * min(fractions) - max(fractions)) / (1 - max_ratio))
+    inverse = [1 / ((fraction + added) / (1 + added * len(fractions))) for fraction in fractions]
+    return [each / sum(inverse) for each in inverse]

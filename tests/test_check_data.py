@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from base.base_data_loader import BaseDataLoader
+from base.class_weights import class_weights
 from base.samples import RawSample
 from build import build_training
 from data_loader.checking.compare import class_balance, compare_splits
 from data_loader.checking.examine import examine
-from data_loader.checking.facts import facts_of
+from data_loader.checking.facts import SplitFacts, facts_of
 from data_loader.classification.loader import ImageClassificationDataLoader
 from data_loader.segmentation.array_loader import ArraySegmentationDataLoader
 from data_loader.segmentation.cityscapes import CityscapesDataLoader
@@ -642,3 +643,15 @@ def test_a_strong_imbalance_suggests_the_weights_of_the_rule_balanced(tmp_path):
     assert [row.name for row in rows] == ["sky", "road", "pole", "tram"]
     assert [row.weight for row in rows] == pytest.approx([0.375, 1, 3.75, 15])
     assert rows[3].shares == {"train": pytest.approx(2 / 120), "valid": 0.0}
+
+
+def test_the_weights_suggested_are_those_that_the_rule_gives():
+    counts = [0, 400, 50, 10]
+    facts = SplitFacts("train_loader", 1, class_counts=counts, ignore_index=0)
+    (warning,) = compare_splits({"train": facts})
+    assert '"balanced" would be [-, 0.383, 3.07, 15.3];' in warning.message
+    given = class_weights("balanced", counts, ignore_index=0)
+    assert [row.weight or 0.0 for row in class_balance({"train": facts})] == given
+    facts.ignore_index = None  # then the rule refuses the class that is absent
+    _, warning = compare_splits({"train": facts})
+    assert '"log" or "bounded" ("balanced" needs a label of class_0, too).' in warning.message

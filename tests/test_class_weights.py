@@ -47,6 +47,21 @@ def test_bounded_adds_nothing_where_the_ratio_holds() -> None:
     assert class_weights("bounded", COUNTS, max_ratio=7.5) == pytest.approx([each / sum(inverse) for each in inverse])
 
 
+@pytest.mark.parametrize("rule", ["balanced", "log", "bounded"])
+@pytest.mark.parametrize("ignored", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 1000])
+def test_a_class_that_is_ignored_has_no_part_in_a_rule(rule: Any, ignored: int, count: int) -> None:
+    counts, expected = [*COUNTS], class_weights(rule, COUNTS, max_ratio=3.0)
+    counts.insert(ignored, count)
+    expected.insert(ignored, 0.0)
+    assert class_weights(rule, counts, num_classes=4, ignore_index=ignored, max_ratio=3.0) == expected
+    loss = CrossEntropyLoss(ignored, weight=rule, class_counts=counts, num_classes=4, max_weight_ratio=3.0)
+    assert loss.weight.tolist() == pytest.approx(expected)
+    target = torch.tensor([[0, 1, 2, 3]])
+    assert loss(torch.randn(1, 4, 4), target).isfinite()
+    assert class_weights([1.0, 2.0], ignore_index=0) == [1.0, 2.0], "numbers are taken as they are"
+
+
 @pytest.mark.parametrize("counts", [[70, 20, 10], [10**9, 1, 0], [5, 5], [0, 0, 3]])
 @pytest.mark.parametrize("ratio", [1.5, 10.0, 1000.0])
 def test_bounded_is_bounded(counts: list[int], ratio: float) -> None:
@@ -70,6 +85,13 @@ def test_bounded_is_bounded(counts: list[int], ratio: float) -> None:
 def test_what_cannot_be(weight: Any, counts: list[int] | None, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         class_weights(weight, counts, num_classes=3)
+
+
+def test_a_class_that_is_absent_and_not_ignored_is_refused() -> None:
+    with pytest.raises(ConfigError, match="shows nothing of class 2, whose weight"):
+        class_weights("balanced", [0, 5, 0], ignore_index=0)
+    with pytest.raises(ConfigError, match="no pixel of the training data has a label that counts"):
+        class_weights("log", [7, 0, 0], ignore_index=0)
 
 
 def test_a_loss_takes_the_rule() -> None:

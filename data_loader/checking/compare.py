@@ -26,7 +26,8 @@ class ClassRow(NamedTuple):
     Attributes:
         name: Its name, or class_0 and so on.
         shares: Name of the split -> its fraction of the labels that count; None if the split has none.
-        weight: Suggested weight in the loss, by the rule "balanced"; None if the training data does not show the class.
+        weight: Suggested weight in the loss, by the rule "balanced"; None if it is ignored, or the training
+            data does not show it.
     """
 
     name: str
@@ -53,7 +54,7 @@ def class_balance(facts: Mapping[str, SplitFacts]) -> list[ClassRow]:
 
 
 def suggested_weights(class_counts: Sequence[int]) -> list[float | None]:
-    """Return the weight of each class by the rule "balanced", in which a class without labels takes no part."""
+    """Return the weight of each class by the rule "balanced"; None of one without labels, as of an ignored one."""
     shown = [count for count in class_counts if count]
     weights = iter(class_weights("balanced", shown) if shown else ())
     return [next(weights) if count else None for count in class_counts]
@@ -166,10 +167,14 @@ def _imbalance(train: SplitFacts) -> Iterator[Finding]:
     rare, frequent = (train.class_counts.index(pick(shown)) for pick in (min, max))
     weights = ["-" if each is None else f"{each:.3g}" for each in suggested_weights(train.class_counts)]
     would_be = f" would be [{', '.join(weights)}]" if len(weights) <= _WEIGHTS_SHOWN else ""
+    absent = [number for number, count in enumerate(train.class_counts) if not count and number != train.ignore_index]
+    rules = f'"balanced"{would_be}; "log" and "bounded" are milder'
+    if absent:
+        rules = f'"log" or "bounded" ("balanced" needs a label of {_listed(names, absent)}, too)'
     yield _warning(
         train.section,
         f"Classes are from {names[rare]} ({_percent(train, rare)}) to {names[frequent]} ({_percent(train, frequent)}) "
-        f'of the labels. A "weight" of the loss balances them: "balanced"{would_be}; "log" and "bounded" are milder.',
+        f'of the labels. A "weight" of the loss balances them: {rules}.',
     )
 
 

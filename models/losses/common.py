@@ -112,7 +112,13 @@ class ClassWeightedLoss(LogitLoss):
         super().__init__(ignore_index, sigmoid=sigmoid)
         numbers = None
         if weight is not None:
-            numbers = class_weights(weight, class_counts, num_classes=num_classes, max_ratio=max_weight_ratio)
+            numbers = class_weights(
+                weight,
+                class_counts,
+                num_classes=num_classes,
+                ignore_index=ignore_index,
+                max_ratio=max_weight_ratio,
+            )
         # Not persistent: a checkpoint holds the config, from which the weights follow.
         self.register_buffer("weight", None if numbers is None else torch.tensor(numbers).float(), persistent=False)
 
