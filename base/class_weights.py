@@ -70,7 +70,7 @@ def class_weights(
     return weights
 
 
-def _by_rule(rule: Rule, counts: Sequence[int], max_ratio: float) -> list[float]:
+def _by_rule(rule: Rule, counts: Sequence[float], max_ratio: float) -> list[float]:
     """Return the weights of the classes that are not ignored."""
     fractions = [count / sum(counts) for count in counts]
     if rule == "log":
