@@ -138,6 +138,17 @@ def test_an_input_by_hand():
         convert(np.zeros((2, 4)))
 
 
+def test_statistics_are_of_series_divided_by_a_scale_that_is_stated(tmp_path):
+    write(tmp_path, "@problemName Toy", "@classLabel true up down", "@data", "10,20:up", "30,40:down")
+    loader = make(str(tmp_path), rescale=True, scale=[10.0])
+    statistics = {"scale": [10.0], "mean": [2.5], "std": [pytest.approx(1.25**0.5)]}
+    assert loader.learned == {"classes": ["up", "down"], **statistics}
+    inputs, _ = next(iter(loader))
+    assert (inputs.mean().item(), inputs.std(correction=0).item()) == (pytest.approx(0, abs=1e-6), pytest.approx(1))
+    with pytest.raises(ConfigError, match="scale lists 2 numbers, but the series have 1 variables: each needs one"):
+        make(str(tmp_path), rescale=True, scale=[10.0, 1.0])
+
+
 def test_what_is_learned_is_of_the_training_part_alone(toy):
     args = {"validation_split": 2, "seed": 3, "rescale": True}
     loader = make(str(toy), **args)

@@ -109,10 +109,23 @@ class SeriesPreprocessing:
 
 
 def learned_statistics(series: Sequence[NDArray[Any]], options: SeriesOptions) -> dict[str, list[float]]:
-    """Return `scale`, `mean` and `std` of each variable over the series (V, T) to train on, if they are needed."""
+    """Return `scale`, `mean` and `std` of each variable over the series (V, T) to train on, if they are needed.
+
+    If the options have a `scale`, the other two are of series divided by it, and it is not among the result.
+
+    Raises:
+        ConfigError: Their `scale` is of another number of variables.
+    """
     values = np.concatenate([np.asarray(each, np.float64) for each in series], axis=1)
     learned: dict[str, list[float]] = {}
-    if options.rescale:
+    if options.rescale and options.scale:
+        if len(options.scale) != len(values):
+            raise ConfigError(
+                f"scale lists {len(options.scale)} numbers, but the series have {len(values)} variables: each needs "
+                "one. Correct scale, or leave it out to have it computed."
+            )
+        values = values / np.asarray(options.scale, np.float64)[:, None]
+    elif options.rescale:
         # A percentile, because a single outlier would decide the maximum.
         magnitudes = [np.abs(row[~np.isnan(row)]) for row in values]
         scale = np.array([np.percentile(each, PERCENTILE) if each.size else 1.0 for each in magnitudes])
