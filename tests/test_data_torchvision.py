@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_loader.classification.sources import DatasetImages
 from data_loader.segmentation.torchvision_loader import TorchvisionPairs, TorchvisionSegmentationDataLoader
 from tests.support.groups import from_flat
 from tests.support.loader_cases import random_mask, voc
@@ -87,6 +88,31 @@ def test_images_that_are_not_rgb_are_converted_unless_alpha_is_wanted(mode, in_c
     image = TorchvisionPairs(source, "drawn", count=1, in_channels=in_channels).image(0)
     assert image.shape == (5, 6, channels)
     np.testing.assert_array_equal(image[..., :3], colours)
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "YCbCr", "RGB", "RGBA"])
+def test_images_of_classes_are_grey_or_of_colours(mode, in_channels):
+    values = np.zeros((5, 6), np.uint8)
+    values[2:] = 255  # survive every mode
+    image = DatasetImages([(Image.fromarray(values).convert(mode), 0)]).image(0, in_channels)
+    assert image.dtype == np.uint8
+    assert image.shape[2:] == {"1": (), "L": (), "LA": (), "RGBA": (4,)}.get(mode, (3,))
+    np.testing.assert_array_equal(np.atleast_3d(image)[..., 0], values)
+
+
+def test_a_fourth_channel_is_transparency_alone():
+    palette = Image.frombytes("P", (4, 4), np.eye(4, dtype=np.uint8).tobytes())
+    palette.putpalette([9, 8, 7, 0, 0, 255])
+    palette.info["transparency"] = 0
+    grey = Image.fromarray(np.full((4, 4), 50, np.uint8)).convert("LA")
+    ink = Image.new("CMYK", (4, 4))
+    for image, first in ((palette, [0, 0, 255, 255]), (grey, [50, 50, 50, 255])):
+        assert DatasetImages([(image, 0)]).image(0, 4)[0, 0].tolist() == first
+        assert TorchvisionPairs([(image, grey)], "drawn", count=1, in_channels=4).image(0)[0, 0].tolist() == first
+    assert DatasetImages([(palette, 0)]).image(0, 4)[0, 1].tolist() == [9, 8, 7, 0]
+    assert DatasetImages([(ink, 0)]).image(0, 4).shape == (4, 4, 3)
+    assert TorchvisionPairs([(ink, grey)], "drawn", count=1, in_channels=4).image(0).shape == (4, 4, 3)
 
 
 def test_images_of_16_bits_are_not_reduced():

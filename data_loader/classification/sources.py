@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from data_loader.common.class_labels import in_order
 from data_loader.common.image_cache import read_once
@@ -26,7 +27,14 @@ from data_loader.common.lists import (
     split_entry,
     warn_of_left_out,
 )
-from data_loader.images.files import DAMAGED_FILE_ERRORS, ScaledImage, image_size, read_image, read_scaled_image
+from data_loader.images.files import (
+    DAMAGED_FILE_ERRORS,
+    ScaledImage,
+    image_size,
+    photo_of,
+    read_image,
+    read_scaled_image,
+)
 from utils.errors import ConfigError, DataError, joined_faults
 from utils.files import IMAGE_SUFFIXES, describe_left_out, files_below, is_hidden, open_regular, require_decoded_size
 from utils.geometry import Size
@@ -215,7 +223,8 @@ class DatasetImages(ImageSource):
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Return the image of a sample."""
         try:
-            image = np.asarray(self.dataset[self.rows[index]][0])
+            sample = self.dataset[self.rows[index]][0]
+            image = np.asarray(photo_of(sample, in_channels) if isinstance(sample, Image.Image) else sample)
         except DAMAGED_FILE_ERRORS as error:
             raise DataError(f"{self.names[index]} cannot be read: {error}. Replace the file.") from error
         if image.dtype != np.uint8 or image.ndim not in (2, 3):

@@ -62,6 +62,26 @@ class ScaledImage(NamedTuple):
     original: Size
 
 
+def photo_of(image: Image.Image, in_channels: int) -> Image.Image:
+    """Return a decoded image of Pillow in a mode whose 8-bit channels are grey values or colours: L, RGB or RGBA.
+
+    An image of any other mode (a palette, black and white, CMYK, ...) is converted, except for those of more bits: the
+    modes I and F.
+
+    Args:
+        image: Of any mode.
+        in_channels: With 4, an image that has transparency is converted to RGBA; otherwise that is dropped.
+
+    Raises:
+        ValueError: Pillow has no conversion from its mode.
+    """
+    if image.mode in ("L", "RGB", "RGBA") or image.mode.startswith(("I", "F")):
+        return image
+    if in_channels == 4 and (image.mode in ("LA", "PA") or "transparency" in image.info):
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode in ("1", "LA") else "RGB")
+
+
 def read_image(path: str | Path, *, in_channels: int = 3, max_decoded_mb: int | None = None) -> np.ndarray:
     """Read a photo: 8 or 16 bits, grey or colour, turned as its EXIF orientation says.
 

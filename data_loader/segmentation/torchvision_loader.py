@@ -19,7 +19,7 @@ from data_loader.common.options import (
     MaskLoaderOptions,
     require_whole_decoding,
 )
-from data_loader.images.files import DAMAGED_FILE_ERRORS
+from data_loader.images.files import DAMAGED_FILE_ERRORS, photo_of
 from data_loader.images.masks import mask_labels
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
@@ -108,6 +108,8 @@ class TorchvisionPairs(PairSource):
         is_deep = str(getattr(image, "mode", "")).startswith("I")
         if hasattr(image, "convert") and self._in_channels != 4 and not is_deep:
             image = image.convert("RGB")
+        elif hasattr(image, "convert"):
+            image = photo_of(image, self._in_channels)
         array = np.asarray(image)
         if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3):
             raise DataError(
