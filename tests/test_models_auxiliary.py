@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from base.base_loss import loss_terms
 from build import build_loss
 from config import DataSpec
 from models.bisenet import BiSeNet
@@ -16,6 +17,7 @@ from models.losses.common import AuxiliaryLoss, resize_nearest
 from models.pspnet import PSPNet
 from models.pspnet.model import average_bins
 from models.unet import UNet
+from trainer.evaluation import term_weights, weights_of_step
 from utils.errors import ConfigError
 
 
@@ -114,3 +116,17 @@ def test_bisenet_has_three_spatial_convolutions() -> None:
         ConfigError, match=r"Wrong spatial_channels \[8\]: the path has three convolutions.* Give three"
     ):
         BiSeNet(2, spatial_channels=[8])
+
+
+def test_the_weights_of_a_step_are_those_of_its_batches_whichever_size_comes_first():
+    loss = AuxiliaryLoss(CrossEntropyLoss(ignore_index=255), [0.4, 0.16])
+    generator = torch.Generator().manual_seed(0)
+    outputs, targets = [], []
+    for side in (64, 192):
+        outputs.append([torch.zeros(1, 3, side // each, side // each) for each in (1, 4, 8)])
+        target = torch.randint(0, 3, (1, side, side), generator=generator)
+        target[:, : side // 2, : side // 4] = 255
+        targets.append(target)
+    expected = sum(term_weights(loss_terms(loss, *each), 255) for each in zip(outputs, targets, strict=True))
+    for output, target in zip(outputs, targets, strict=True):
+        assert weights_of_step(loss, output, target, targets, 255).tolist() == pytest.approx(expected.tolist())

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from base.base_loss import LossTerm, loss_terms
+from base.base_loss import Loss, LossTerm, loss_terms
 from base.base_metric import Metric
-from base.base_model import class_logits, main_output
+from base.base_model import Output, class_logits, main_output
 from base.samples import NamedMask
 from trainer.runtime.devices import ALONE, RunPrecision, World, unwrap
 from utils.geometry import restore_logits
@@ -34,10 +34,45 @@ def count_valid(target: Tensor, ignore_index: int | None) -> Tensor:
     return (target != ignore_index).sum(dtype=torch.float64)
 
 
+def output_at(output: Output, target: Tensor, other: Tensor) -> Output:
+    """Return an output with the resolutions that it would have for another target; its values mean nothing.
+
+    Args:
+        output: The logits for `target`, or several, each at a resolution of its own.
+        target: (B, H, W), or without sizes.
+        other: (B', H', W') of another batch of the same data.
+    """
+    if isinstance(output, Tensor) or other.shape[1:] == target.shape[1:]:
+        return output
+    ratios = [new / old for new, old in zip(other.shape[1:], target.shape[1:], strict=True)]
+
+    def resized(logits: Tensor) -> Tensor:
+        sides = [max(1, round(side * ratio)) for side, ratio in zip(logits.shape[2:], ratios, strict=False)]
+        return logits.detach().flatten()[:1].expand(len(other), logits.shape[1], *sides)
+
+    return [resized(each) for each in output]
+
+
 def term_weights(terms: Sequence[LossTerm], ignore_index: int | None) -> Tensor:
     """Return (T,) float64, the weight of each term's mean: its own, else the number of targets that count."""
     weights = [(term.weight(), term.target) for term in terms]
     return torch.stack([count_valid(target, ignore_index) if own is None else own for own, target in weights])
+
+
+def weights_of_step(
+    loss: Loss, output: Output, target: Tensor, targets: Sequence[Tensor], ignore_index: int | None
+) -> Tensor:
+    """Return (T,) float64, the weight of each term's mean over all batches of a step, of which one has an output.
+
+    Args:
+        loss: The loss.
+        output: Of one of the batches; only the resolutions of auxiliary logits are used.
+        target: Of this batch.
+        targets: Of all batches.
+        ignore_index: Label of targets that do not count.
+    """
+    batches = [loss_terms(loss, output_at(output, target, each), each) for each in targets]
+    return torch.stack([term_weights(each, ignore_index) for each in batches]).sum(dim=0)
 
 
 class RunningLoss:

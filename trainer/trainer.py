@@ -21,7 +21,7 @@ from base.base_model import Output, main_output
 from base.base_trainer import BaseTrainer, Row, TrainResult
 from base.callback import Callback, StepReport
 from base.schedule import LearningRateSchedule
-from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate, term_weights
+from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate, term_weights, weights_of_step
 from trainer.optim.schedules import rate_of
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, registered_anew, unwrap
@@ -367,9 +367,8 @@ class Trainer(BaseTrainer):
             total = torch.stack(totals)
         else:
             if self.weights_in_step is None:
-                # The other outputs are not there yet. Of this one, only the resolutions of auxiliary logits are used.
-                of_batches = [loss_terms(self.criterion, output, each) for each in self.batch_targets]
-                sums = torch.stack([term_weights(each, self.ignore_index) for each in of_batches]).sum(dim=0)
+                # The other outputs are not there yet.
+                sums = weights_of_step(self.criterion, output, target, self.batch_targets, self.ignore_index)
                 self.weights_in_step = world.sum(sums)
             total, valid_total = self.weights_in_step, self.targets_in_step
         # Both products are of the same numbers where a term counts by valid targets: then the factor is exactly 1.
