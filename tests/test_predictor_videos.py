@@ -195,6 +195,21 @@ def test_a_turned_video_is_upright(tmp_path, degrees):
     assert np.abs(frame.astype(int) - expected[..., ::-1]).mean() < 8
 
 
+@pytest.mark.parametrize(("size", "matrix"), [((1280, 720), "ITU709"), ((320, 240), "ITU601")])
+def test_colours_without_a_matrix_are_those_of_the_size(tmp_path, size, matrix):
+    red = np.zeros((size[1], size[0], 3), np.uint8)
+    red[..., 0] = 255
+    with av.open(str(tmp_path / "v.avi"), "w") as output:
+        stream = output.add_stream("mpeg4", rate=10, options={"qmin": "2", "qmax": "2"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        image = av.VideoFrame.from_ndarray(red, format="rgb24").reformat(format="yuv420p", dst_colorspace=matrix)
+        image.colorspace = 2  # not said
+        output.mux(stream.encode(image))
+        output.mux(stream.encode(None))
+    found = next(iter(Video(tmp_path / "v.avi"))).image
+    assert found[100, 100].tolist() == pytest.approx([255, 0, 0], abs=4)
+
+
 def test_masks_of_a_video_are_ids_in_a_folder(tmp_path):
     source = Video(save_video(tmp_path / "v.avi", count=2))
     (sink,) = open_sinks(source, make_renderer("mask"), tmp_path / "masks")

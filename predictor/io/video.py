@@ -13,12 +13,15 @@ from predictor.io.frames import FALLBACK_FRAME_RATE, Frame, FrameSource
 from utils.errors import DataError
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
 HIGHEST_FRAME_RATE = 1000
 LARGEST_PIXEL_ASPECT = 4  # those of films and DVDs lie between 0.5 and 2
 LARGEST_PIXEL_TERM = 255  # the largest numerator or denominator that MPEG-4 holds
+_NO_MATRIX = 2  # AVCOL_SPC_UNSPECIFIED
+_MOST_LINES_OF_BT601, _WIDTH_OF_BT709 = 576, 1280
 
 
 class Video(FrameSource):
@@ -91,7 +94,7 @@ class Video(FrameSource):
                         time = (start or 0.0) + count / (self.frame_rate or FALLBACK_FRAME_RATE)
                     start = time if start is None else start
                     seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
-                    image: NDArray[Any] = frame.to_ndarray(format="rgb24")
+                    image: NDArray[Any] = _as_rgb(frame).to_ndarray()
                     aspect = self.pixel_aspect
                     if quarters := frame.rotation // 90 % 4:  # as a telephone was held
                         image = np.ascontiguousarray(np.rot90(image, quarters))
@@ -124,3 +127,11 @@ def _plausible(aspect: Fraction | None) -> Fraction:
 
 def _kinds(container: "InputContainer") -> str:
     return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+
+
+def _as_rgb(frame: "VideoFrame") -> "VideoFrame":
+    """Return a frame in RGB; the colours of one that names no matrix are those of its size, as in players."""
+    is_high = frame.height > _MOST_LINES_OF_BT601 or frame.width >= _WIDTH_OF_BT709
+    if int(frame.colorspace) == _NO_MATRIX and is_high:
+        return frame.reformat(format="rgb24", src_colorspace="ITU709")
+    return frame.reformat(format="rgb24")
