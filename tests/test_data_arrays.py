@@ -83,6 +83,15 @@ def test_values_are_normalised_as_the_json_says_and_no_more():
     np.testing.assert_allclose(one, [[[0, 5], [0, 0]], [[-4.5, -4], [0, 0]]])
 
 
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint8, -1.0), (np.uint8, 256.0), (np.uint16, -1.0)])
+def test_padding_that_the_arrays_cannot_hold_is_refused(dtype, value):
+    image = np.zeros((2, 4, 2), dtype)
+    preprocessing = from_flat(ArrayPreprocessing, in_channels=2, padding_value=value, resize=4)
+    with pytest.raises(ConfigError, match=rf"padding_value: {value:g} is no value of the arrays, which are uint"):
+        preprocessing(image)
+    assert preprocessing(image.astype(np.float32))[0].min() == min(value, 0.0)
+
+
 def test_shrinking_averages_areas_in_every_channel():
     image = np.random.default_rng(1).random((8, 8, 6), dtype=np.float32)
     result, _ = from_flat(ArrayPreprocessing, in_channels=6, resize=4)(image)

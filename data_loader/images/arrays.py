@@ -122,8 +122,20 @@ class ArrayPreprocessing(Preprocessing):
         return np.concatenate([resize(np.ascontiguousarray(part)).reshape(*size, -1) for part in parts], axis=2)
 
     def padding(self, dtype: Any) -> float:
-        """Return the value of the padding."""
-        return self.options.padding_value
+        """Return the value of the padding.
+
+        Raises:
+            ConfigError: It is out of the range of these whole numbers.
+        """
+        value, kind = self.options.padding_value, np.dtype(dtype)
+        if kind.kind in "iu":
+            least, most = np.iinfo(kind).min, np.iinfo(kind).max
+            if not least <= value <= most:
+                raise ConfigError(
+                    f"padding_value: {value:g} is no value of the arrays, which are {kind}. Set a number from {least} "
+                    f"to {most}, or store the arrays as float32."
+                )
+        return value
 
     def normalize_into(self, out: np.ndarray, placed: np.ndarray) -> None:
         """Write the input's values: (H, W, C) of any kind of number -> `out` (H, W, C) float32."""
