@@ -232,7 +232,7 @@ class _Check:
         precision = RunPrecision.from_options(used_devices[0], options)
         plan = TrainingPlan.from_options(options, precision=precision)
         seed_run(self.config.get("seed", 0), used_devices[0], deterministic=options["deterministic"])
-        spec = self.data_spec(loaders, facts.get("train"))
+        spec = self.data_spec(loaders, facts)
         is_guessed = spec.num_classes is None and not loaders
         network = None
         if self.sound.is_own("arch"):
@@ -364,7 +364,7 @@ class _Check:
                 return True
         return monitor != "off" and "metrics" in self.sound.stand_ins
 
-    def data_spec(self, loaders: "Mapping[str, BaseDataLoader]", facts: "SplitFacts | None") -> DataSpec:
+    def data_spec(self, loaders: "Mapping[str, BaseDataLoader]", facts: "Mapping[str, SplitFacts]") -> DataSpec:
         """Return the properties of the data that network, loss and metrics are built for.
 
         Classes were counted when the data was read. If the training data cannot be loaded, another split or the file
@@ -376,9 +376,12 @@ class _Check:
         elif names := next(_class_names(self.config), None):
             spec = replace(spec, class_names=names, num_classes=spec.num_classes or len(names))
         if any(variants.rules_without_counts(self.config, registry())):
-            if facts is not None and facts.class_counts:
-                spec = replace(spec, class_counts=facts.class_counts)
-            elif spec.num_classes and (facts is None or not facts.num_readable):
+            trained_on = ("train", "valid") if is_merged(self.config) else ("train",)
+            seen = [facts[split] for split in trained_on if split in facts]
+            if counts := [each.class_counts for each in seen if each.class_counts]:
+                alike = [each for each in counts if len(each) == len(counts[0])]  # other numbers are a fault already
+                spec = replace(spec, class_counts=[sum(column) for column in zip(*alike, strict=True)])
+            elif spec.num_classes and not any(each.num_readable for each in seen):
                 spec = replace(spec, class_counts=[1] * spec.num_classes)
         return spec
 

@@ -356,3 +356,16 @@ def test_a_check_counts_the_steps_of_both_and_finds_that_they_are_the_same(tmp_p
     faults = [finding.message for finding in check_run(config).findings if finding.is_fault]
     assert len(faults) == 1
     assert "samples of the validation data are training data, too" in faults[0]
+
+
+def test_a_check_weighs_classes_by_the_labels_of_both(tmp_path):
+    args = class_folders(tmp_path / "data") | {"batch_size": 4, "resize": [8, 8], "classes": ["left", "right"]}
+    shutil.rmtree(tmp_path / "data/train/right")
+    valid = {name: args[name] for name in ("folder", "resize", "classes")}
+    config = config_of("ImageClassificationDataLoader", args, valid)
+    config["loss"] = {"type": "ce_loss", "args": {"weight": "balanced"}}
+    config["trainer"]["save_dir"] = str(tmp_path)
+    assert not any(finding.is_fault for finding in check_run(config).findings), "the validation data shows class 1"
+    config["trainer"]["train_on"] = "train"
+    (fault,) = [finding.message for finding in check_run(config).findings if finding.is_fault]
+    assert "shows nothing of class 1" in fault
