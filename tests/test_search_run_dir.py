@@ -47,6 +47,17 @@ def test_a_study_continues_in_its_folder_and_no_other_study_gets_it(tmp_path):
     assert not any(studies[1].iterdir())
 
 
+def test_runs_that_lie_where_they_would_anyway_need_no_link(tmp_path):
+    folder = tmp_path / "sample" / "20260101_000000"
+    folder.mkdir(parents=True)
+    for _ in range(2):
+        place_runs(folder, str(tmp_path))
+    assert [(folder / name).is_dir() and not (folder / name).is_symlink() for name in (CANDIDATES, RETRAINED)] == [
+        True,
+        True,
+    ]
+
+
 def test_a_study_that_was_killed_between_link_and_folder_continues(tmp_path, monkeypatch):
     class Killed(BaseException):
         pass

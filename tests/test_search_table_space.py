@@ -110,8 +110,9 @@ def test_values_of_no_row_are_an_error_that_names_the_nearest():
     message = (
         r"search.first.0.*: no row of the table has .*The nearest one has optimizer.args.lr=0.1, arch.args.width=8"
     )
-    with pytest.raises(ConfigError, match=message):
-        table_space().find({LR: 0.09, WIDTH: 8}, prefix="search.first.0")
+    for number in range(4):
+        with pytest.raises(ConfigError, match=message):
+            table_space().find({LR: 0.09, WIDTH: 8}, number, prefix="search.first.0")
     with pytest.raises(ConfigError, match="cannot be drawn: the space has"):
         table_space().find({WIDTH: 9})
 
@@ -209,3 +210,13 @@ def test_lists_and_classes_are_made_of_paths():
 def test_the_space_is_finite_though_its_markers_are_not():
     assert math.isfinite(table_space().distinct())
     assert table_space().describe() == "3 searched values: the 6 rows of a table."
+
+
+def test_the_branch_of_a_row_that_fits_two_is_that_of_the_random_draws_of_number_0():
+    """As in studies of earlier versions, whose journals hold the choices."""
+    branches = [{"type": "A", "args": {"w": {"$range": [1, 9]}}}, {"type": "B", "args": {"w": {"$range": [5, 15]}}}]
+    config = {"name": "x", "arch": {"$choice": [{**each, "type": "Net"} for each in branches]}}
+    widths = [5, 6, 7, 8, 9]
+    space, plain = TableSpace(config, {"arch.args.w": widths}), Space(config)
+    expected = plain._found({"arch.args.w": 7}, plain._fractions(0))
+    assert space.listed[2] == expected

@@ -170,7 +170,9 @@ class Terminal:
         if event.kind == "decoded":
             strides = " ".join(map(str, event.data["genotype"]["strides"]))
             self.table.say(f"Candidate {event.candidate} decoded after epoch {event.data['epoch']}: strides {strides}")
-        if event.kind == "generation":
+        if event.kind == "generation" and event.data.get("is_audit"):
+            self.table.say("The predictions of the last generation are compared with its results")
+        elif event.kind == "generation":
             count, expanded = len(event.data["cells"]), event.data.get("num_expanded", 0)
             self.table.say(f"Generation of {event.data['blocks']} blocks: {count} of {expanded:,} cells are trained")
         if event.kind == "selected":

@@ -100,7 +100,11 @@ def _shrunk_changes(
         arguments = whole[section].get("args") if isinstance(whole.get(section), Mapping) else None
         if isinstance(arguments, Mapping) and arguments.get("samples") != count:
             small[f"{section}.args.samples"] = count
-    search, of_study = whole["search"], config["search"]
+        if section == "data_loader" and isinstance(arguments, Mapping) and arguments.get("validation_split"):
+            small["data_loader.args.validation_split"] = counts["valid_loader"]
+    search, of_study = whole.get("search"), config["search"]
+    if not isinstance(search, Mapping):  # for the validation to report
+        return small
     for key, value in _shrunk_search(search, epochs).items():
         if search[key] != of_study.get(key):
             small[f"search.{key}"] = value

@@ -30,7 +30,7 @@ class Observation:
         drawn: Its choices.
         values: Its objectives after each epoch, the first epoch first; the larger the better, NaN if unknown.
         has_failed: Whether it failed or ran out of memory: a sampler takes that as a bad result.
-        is_running: Whether it is not at its end: more values may follow.
+        is_running: Whether it has not ended by itself: more values may follow, or of another study, could have.
         is_refused: Whether it was refused before its training, e.g. since it has too many parameters. It has no values
             then, and says only that it need not be proposed again.
         origin: Where its choices come from, see `Origin`; empty if that is unknown.

@@ -123,7 +123,8 @@ class OptunaSampler(Sampler):
         values = comparable_values(observations, self.fidelities, self.num_objectives)
         done = {each.number: each.drawn for each in observations}
         known = dict(zip(values, bounded(list(values.values())), strict=True))
-        unjudged = [each.drawn for each in observations if each.is_running and each.number not in values]
+        here = [each for each in observations if each.number >= 0]  # those of another study run no more
+        unjudged = [each.drawn for each in here if each.is_running and each.number not in values]
         origin: Origin = "model" if len(values) >= self._num_startup else "random"
         with _quiet():
             study = self._study([(done[each], known[each]) for each in known], [*unjudged, *running], number, rng)

@@ -85,7 +85,9 @@ class GridSpace(Space):
             raise ConfigError(f"{place}: {error}") from error
         if changed.get("seed", 0) != self.first_seed:
             raise ConfigError(f"{place}: seed {show(changed['seed'])}: all conditions have the same seeds. Remove it.")
-        trainer, search, definitions = changed.get("trainer"), changed.pop("search"), changed.pop("$defs", None)
+        trainer, search, definitions = changed.get("trainer"), changed.pop("search", None), changed.pop("$defs", None)
+        if not isinstance(search, Mapping):
+            raise ConfigError(f"{place}: search: {show(search)}, and a condition cannot remove it. Leave it out.")
         epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
             raise ConfigError(

@@ -86,7 +86,10 @@ class Space:
         Raises:
             ConfigError: No candidate has these values; the message names the place that does not fit.
         """
-        fraction = self._fractions("known", number)
+        return self._found(overrides, self._fractions("known", number), prefix)
+
+    def _found(self, overrides: Mapping[str, Any], fraction: Fraction, prefix: str = "") -> Drawn:
+        """Return choices whose config has given values; all others follow from fractions."""
         known = KnownValues(self.definitions, fraction).find(self._template, overrides, prefix)
         return self._completed(known, fraction)
 

@@ -107,7 +107,7 @@ class TableSpace(Space):
             values = {path: column[number] for path, column in columns.items()}
             values = {path: value for path, value in values.items() if value is not None or self._may_be_null(path)}
             try:
-                drawn = super().find(values)
+                drawn = self._found(values, self._fractions(0))
             except ConfigError as error:
                 faults.add(name, str(error))
             else:
@@ -192,7 +192,8 @@ class TableSpace(Space):
         return self._drawn[int(np.argmin(self._distances(point)))]
 
     def _distances(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
-        distances: NDArray[np.float64] = ((self.listed_vectors[0] - point) ** 2).sum(axis=1)
+        """Return the squared distance of each row from a point of the unit cube; NaN in it: any value is as near."""
+        distances: NDArray[np.float64] = np.nansum((self.listed_vectors[0] - point) ** 2, axis=1)
         return distances
 
     def find(self, overrides: Mapping[str, Any], number: int = 0, *, prefix: str = "") -> Drawn:
@@ -207,7 +208,12 @@ class TableSpace(Space):
         for row in (*self._order[first:], *self._order[:first]):
             if wanted.issubset(self._drawn[row].choices):
                 return self._drawn[row]
-        nearest = dict(self.label(self.nearest(super().find(overrides, number, prefix=prefix))))
+        # In the values that were given: all others are random.
+        point, _ = super().vector(super().find(overrides, number, prefix=prefix))
+        given = {path for _, path in known}
+        is_given = np.array([each.site.path in given for each in self.dimensions], dtype=bool)
+        found = self._drawn[int(np.argmin(self._distances(np.where(is_given, point, np.nan))))]
+        nearest = dict(self.label(found))
         paths = [path for _, path in known if path in nearest]
         shown = ", ".join(f"{path}={show(nearest[path])}" for path in dict.fromkeys(paths))
         raise ConfigError(

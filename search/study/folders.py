@@ -118,7 +118,9 @@ def place_runs(folder: Path, run_dir: str | None) -> None:
     for name in (CANDIDATES, RETRAINED) if run_dir is not None else ():
         link, target = folder / name, Path(run_dir or "").resolve() / folder.parent.name / folder.name / name
         try:
-            if link.is_symlink():
+            if target == folder.resolve() / name:
+                target.mkdir(exist_ok=True)
+            elif link.is_symlink():
                 link.resolve().mkdir(parents=True, exist_ok=True)
             elif not link.exists():  # else the study began without it
                 _place_anew(link, target)

@@ -1,6 +1,7 @@
 """A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -356,11 +357,15 @@ class Study:
         """Return the rungs of the strategy, with the first objective that is a result, as it is there."""
         place = leading_place(self.parts.objectives)
         sign = self.parts.objectives[place].sign
+
+        def value_of(values: Sequence[float]) -> float:
+            return without_penalty(values[place]) * sign if place < len(values) else math.nan  # of one that failed
+
         return [
             RungRecord(
                 rung.bracket,
                 rung.epochs,
-                {candidate: without_penalty(values[place]) * sign for candidate, values in rung.values.items()},
+                {candidate: value_of(values) for candidate, values in rung.values.items()},
                 list(rung.promoted),
                 rung.passed,
                 rung.decides,

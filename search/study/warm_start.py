@@ -32,7 +32,7 @@ def transferred(
 
     Returns:
         For each candidate `choices`, `values` (a list per epoch, the larger the better), `has_failed`, and
-        `is_unfinished`: whether it could have been trained further, which one that ended by itself could not.
+        `is_unfinished`: whether it neither failed nor ended by itself before the last epoch.
     """
     taken = []
     for each in state.candidates.values():

@@ -49,14 +49,17 @@ class KeyedAnswers:
 
     def _known(self, key: str, request: Json) -> Json:
         """Return the data stored for a request with a key; nothing if it is new."""
-        content = read_json_object(self._path(key), lambda reason: SearchError(f"{reason}. Remove it."))
+        content = self._stored(key)
         if content and content.get("request") != request:
             raise Refusal(409, _OF_ANOTHER)
         return content
 
+    def _stored(self, key: str) -> Json:
+        return read_json_object(self._path(key), lambda reason: SearchError(f"{reason}. Remove it."))
+
     def require_unused(self, key: str | None) -> None:
-        """Raise a `Refusal` if the key is that of a command."""
-        if key is not None and self._path(key).exists():
+        """Raise a `Refusal` if the key is that of a command that was obeyed."""
+        if key is not None and "answer" in self._stored(key):
             raise Refusal(409, _OF_ANOTHER)
 
     def once(self, key: str | None, request: Json, obey: Callable[[str | None], Json]) -> Json:

@@ -18,6 +18,7 @@ from utils.architecture.cells.loading import load_predictions
 from utils.errors import SearchError
 from utils.files import write_json
 
+_FEWEST_COMPLETE = 5
 HISTORY, EXPANSION, ESTIMATES, COSTS = "history.json", "expansion.npz", "estimates.npz", "costs.npz"
 
 
@@ -44,9 +45,9 @@ def as_if_complete(
     objectives: Sequence[Objective],
     fidelities: Sequence[int],
 ) -> list[Trained]:
-    """Return cells with scores that compare, if the scheduler has stopped some of them: see `comparable_values`.
+    """Return cells in which those that the scheduler stopped have an estimated score: see `comparable_values`.
 
-    Costs are not changed: they do not depend on the number of epochs.
+    Before there are five complete ones, none is estimated. Costs do not depend on the number of epochs, and stay.
 
     Args:
         trained: Cells with results.
@@ -54,7 +55,8 @@ def as_if_complete(
         objectives: Of the study.
         fidelities: Epochs at which the scheduler compares, ascending, those of a full training last.
     """
-    if all(each.epochs not in fidelities[:-1] for each in trained):
+    num_complete = sum(each.epochs not in fidelities[:-1] for each in trained)
+    if num_complete == len(trained) or num_complete < _FEWEST_COMPLETE:
         return list(trained)
     values = comparable_values(observations, fidelities, len(objectives))
     found = []
