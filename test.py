@@ -443,7 +443,7 @@ def main(arguments: argparse.Namespace) -> None:
     from logger.test_report.report import record_in_run, report_text, write_result
     from models.export.files import refuse_exported
     from models.inference.views import Views
-    from trainer.checkpoints.resume import EARLIER_RUN, RECORDS, asked_config, config_differences, find_checkpoint
+    from trainer.checkpoints.resume import EARLIER_RUN, RECORDS, differences_from_run, find_checkpoint
 
     close_logging = setup_logging(None)
     try:
@@ -467,9 +467,7 @@ def main(arguments: argparse.Namespace) -> None:
             view_options |= window_options(config, section, arguments.window, registry())
         views = Views(**view_options)
         # Only results on the data that the run was configured with belong into its folder.
-        is_own = asked is None or (
-            arguments.resume in EARLIER_RUN and not config_differences(asked_config(path.parent), asked)
-        )
+        is_own = asked is None or (arguments.resume in EARLIER_RUN and not differences_from_run(path.parent, asked))
         is_own_data = is_own and not overrides and views.is_plain
         result = evaluate_checkpoint(
             path,

@@ -27,8 +27,8 @@ SAFE_DATA_SETS = frozenset(
     }
 )
 _FETCHED = re.compile(r"(hf|local)[-_](hub|dir)\s*:|\btorch\.hub\b|://", re.IGNORECASE)
-# Builders that take the name of a network, and pass on to its builder arguments that say which weights are fetched.
-_NAMING_BUILDERS = re.compile(r"^torchvision\..*\b(get_model|resnet_fpn_backbone|mobilenet_backbone)$")
+# Builders that take the name of a network and fetch its weights. `get_model` fetches none unless it is asked to.
+_NAMING_BUILDERS = re.compile(r"^torchvision\..*\b(resnet_fpn_backbone|mobilenet_backbone)$")
 # Arguments by which a library reads weights with a reader that unpickles, or that name an address or a place to write.
 _REFUSED_ARGUMENTS = (
     "checkpoint_path",

@@ -285,7 +285,7 @@ class TensorBoardLogger(Callback):
         self.histograms = histograms
         self.colors, self.ignore_index = colors, ignore_index
         self.class_names = dict(enumerate(class_names))
-        self._folder: Path | None = None
+        self._folder: Path | None = None  # None: nothing is written
         self._purge_step: int | None = None
         self._writers: dict[str, SummaryWriter] = {}  # by sub-run, opened with its first point
         self._speed = Speedometer()
@@ -309,29 +309,30 @@ class TensorBoardLogger(Callback):
         self._purge_step = trainer.global_step + 1 if trainer.global_step else None
         self._folder = Path(trainer.run_folder) / "tensorboard"
 
-    def _writer(self, name: str) -> "SummaryWriter":
-        """Return the writer of a sub-run; both are opened with the first point.
+    def _is_open(self) -> bool:
+        """Return whether there are files to write to, which are opened with the first point.
 
-        Raises:
-            ConfigError: The package is damaged.
+        A package that is damaged ends no training: a warning says so, and nothing is written.
         """
-        assert self._folder is not None, "set at the beginning of the training"
-        if not self._writers:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise _not_importable(str(error)) from error
-            for each in ("train", "valid"):
-                self._writers[each] = SummaryWriter(str(self._folder / each), purge_step=self._purge_step)
-        return self._writers[name]
+        if self._folder is None or self._writers:
+            return bool(self._writers)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            LOG.warning("%s Nothing is written for TensorBoard in this run.", _not_importable(str(error)))
+            self._folder = None
+            return False
+        for name in ("train", "valid"):
+            self._writers[name] = SummaryWriter(str(self._folder / name), purge_step=self._purge_step)
+        return True
 
     def on_step_end(self, trainer: "BaseTrainer", report: StepReport) -> None:
         """Measure the speed; write the loss of every fiftieth step."""
         if self._folder is None:
             return
         self._speed.add(report)
-        if trainer.global_step % STEPS_BETWEEN_SCALARS == 0:
-            self._writer("train").add_scalar("step/loss", float(report.loss), trainer.global_step)
+        if trainer.global_step % STEPS_BETWEEN_SCALARS == 0 and self._is_open():
+            self._writers["train"].add_scalar("step/loss", float(report.loss), trainer.global_step)
 
     def on_validation_batch(self, trainer: "BaseTrainer", inputs: Tensor, target: Tensor, output: Tensor) -> None:
         """Draw the first samples, in about twenty epochs including the last one."""
@@ -355,9 +356,9 @@ class TensorBoardLogger(Callback):
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
         """Write the epoch's row of the history, its speed, images and histograms."""
-        if self._folder is None:
+        if not self._is_open():
             return
-        step, train, valid = trainer.global_step, self._writer("train"), self._writer("valid")
+        step, train, valid = trainer.global_step, self._writers["train"], self._writers["valid"]
         for name, value in metrics.items():
             if name.startswith("val_"):
                 valid.add_scalar(name.removeprefix("val_"), value, step)

@@ -280,10 +280,14 @@ def test_tensorboard_is_opened_with_the_first_point(tmp_path):
     assert (tmp_path / "tensorboard" / "valid").exists()
 
 
-def test_a_tensorboard_that_is_not_there_or_damaged_is_named(tmp_path, monkeypatch):
+def test_a_tensorboard_that_is_damaged_ends_no_training_and_one_that_is_not_there_begins_none(
+    tmp_path, monkeypatch, caplog
+):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # its import fails
-    with pytest.raises(ConfigError, match=r"TensorBoard cannot be imported \(.*\)\. .* pip install tensorboard"):
-        make_trainer(tmp_path, TensorBoardLogger()).fit()
+    assert len(make_trainer(tmp_path, TensorBoardLogger()).fit().history) == 2
+    (message,) = [each for each in caplog.messages if "TensorBoard" in each]
+    assert "pip install tensorboard" in message
+    assert "Nothing is written" in message
     monkeypatch.setattr("logger.callbacks.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"TensorBoard cannot be imported \(there is no such package\)"):
         make_trainer(tmp_path / "other", TensorBoardLogger()).fit()

@@ -17,7 +17,7 @@ from models.losses.common import AuxiliaryLoss, resize_nearest
 from models.pspnet import PSPNet
 from models.pspnet.model import average_bins
 from models.unet import UNet
-from trainer.evaluation import term_weights, weights_of_step
+from trainer.evaluation import output_at, term_weights, weights_of_step
 from utils.errors import ConfigError
 
 
@@ -116,6 +116,17 @@ def test_bisenet_has_three_spatial_convolutions() -> None:
         ConfigError, match=r"Wrong spatial_channels \[8\]: the path has three convolutions.* Give three"
     ):
         BiSeNet(2, spatial_channels=[8])
+
+
+@pytest.mark.parametrize(("size", "sides"), [((401, 641), (51, 81)), ((1242, 700), (156, 88)), ((64, 64), (8, 8))])
+def test_the_size_of_auxiliary_logits_is_that_of_halvings(size, sides):
+    target, other = torch.zeros(2, 375, 500), torch.zeros(3, *size)
+    output = [torch.zeros(2, 4, 375, 500), torch.zeros(2, 4, 47, 63), torch.zeros(2, 4, 5, 5)]
+    main, auxiliary, pooled = output_at(output, target, other)
+    assert (main.shape, auxiliary.shape) == ((3, 4, *size), (3, 4, *sides))
+    assert pooled.shape[2:] == (round(5 * size[0] / 375), round(5 * size[1] / 500))
+    soft = output_at(output, torch.zeros(2, 4, 375, 500), torch.zeros(3, 4, *size))
+    assert soft[1].shape == (3, 4, *sides)
 
 
 def test_the_weights_of_a_step_are_those_of_its_batches_whichever_size_comes_first():

@@ -37,20 +37,28 @@ def count_valid(target: Tensor, ignore_index: int | None) -> Tensor:
 def output_at(output: Output, target: Tensor, other: Tensor) -> Output:
     """Return an output with the resolutions that it would have for another target; its values mean nothing.
 
+    A resolution that halvings explain, each rounded up, is found by the same ones; another by the ratio of the sizes.
+
     Args:
         output: The logits for `target`, or several, each at a resolution of its own.
-        target: (B, H, W), or without sizes.
-        other: (B', H', W') of another batch of the same data.
+        target: (B, H, W), (B, K, H, W), or without sizes.
+        other: Such a target of another batch of the same data.
     """
-    if isinstance(output, Tensor) or other.shape[1:] == target.shape[1:]:
+    sides, others = target.shape[-2:], other.shape[-2:]
+    if isinstance(output, Tensor) or target.dim() < 3 or others == sides:
         return output
-    ratios = [new / old for new, old in zip(other.shape[1:], target.shape[1:], strict=True)]
 
     def resized(logits: Tensor) -> Tensor:
-        sides = [max(1, round(side * ratio)) for side, ratio in zip(logits.shape[2:], ratios, strict=False)]
-        return logits.detach().flatten()[:1].expand(len(other), logits.shape[1], *sides)
+        found = [_side_at(*each) for each in zip(logits.shape[2:], sides, others, strict=False)]
+        return logits.detach().flatten()[:1].expand(len(other), logits.shape[1], *found)
 
     return [resized(each) for each in output]
+
+
+def _side_at(side: int, whole: int, other: int) -> int:
+    """Return the side of logits for a side `other` of targets, given that it is `side` for `whole`."""
+    power = next((2**count for count in range(8) if -(-whole // 2**count) == side), None)
+    return max(1, round(side * other / whole) if power is None else -(-other // power))
 
 
 def term_weights(terms: Sequence[LossTerm], ignore_index: int | None) -> Tensor:

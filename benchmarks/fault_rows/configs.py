@@ -203,9 +203,7 @@ ROWS = [
         "weights of a backbone, by a network's name",
         2,
         "builds a network by its name",
-        stranger(
-            entry("arch", {"type": "torchvision.models.get_model", "args": {"name": "deeplabv3_resnet50"}}), "inference"
-        ),
+        stranger(entry("arch", "torchvision.models.detection.backbone_utils.mobilenet_backbone"), "inference"),
     ),
     *(
         Fault("stranger", f"results sent to {uri}", 2, "a place that you have not named", tracked(uri))

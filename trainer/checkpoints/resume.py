@@ -236,8 +236,7 @@ def resolve_start(
         return Start(config, weights=read_saved(Path(resume))[1], new_folder=new_folder)
     reason, moved = "", []
     for folder in run_folders(config):  # the newest run of the same config
-        # Also the config.json of its folder, which the run has completed.
-        found = min((config_differences(earlier, config) for earlier in _configs_of(folder)), key=len)
+        found = differences_from_run(folder, config)
         if not found:
             _, state = newest_good(folder, folder / (BEST if resume == "best" else LAST))
             return Start(config, state, None if resume == "best" else folder, new_folder=new_folder)
@@ -264,10 +263,17 @@ def resolve_start(
     )
 
 
-def _configs_of(folder: Path) -> list[Mapping[str, Any]]:
-    """Return the config that a run was started with and, if it is there, the one that the run completed."""
+def differences_from_run(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Return the JSON paths at which a config differs from that of a run.
+
+    It may also be the `config.json` of its folder, which the run has completed from its data.
+
+    Raises:
+        CheckpointError: A record of the run is damaged.
+    """
     completed = _read_record(folder, "config.json")
-    return [asked_config(folder), *([completed] if completed else [])]
+    earlier = [asked_config(folder), *([completed] if completed else [])]
+    return min((config_differences(each, config) for each in earlier), key=len)
 
 
 def restore(trainer: BaseTrainer, start: Start) -> None:
@@ -327,7 +333,7 @@ def find_checkpoint(resume: str, asked: Mapping[str, Any] | None) -> tuple[Path,
             f'There is no run of "{asked["name"]}" below {asked.get("trainer", {}).get("save_dir", "saved/")}. '
             "--resume last and best use an earlier run. Leave --resume out, or name a checkpoint."
         )
-    differences = [config_differences(asked_config(folder), asked) for folder in folders]
+    differences = [differences_from_run(folder, asked) for folder in folders]
     folder = folders[differences.index([])] if [] in differences else folders[0]
     if [] not in differences:
         logger.warning(

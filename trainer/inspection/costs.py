@@ -211,10 +211,10 @@ def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
     # On a GPU the optimizer updates all weights at once, with a temporary copy of them.
     update = weights + trainable * (1 if is_cpu else 2)
     state = trainable * step.optimizer_copies + step.held_bytes + (weights if step.has_average else 0)
-    # The batches of a step are loaded together; on a GPU they wait in the memory of the processor.
+    # The batches of a step are loaded together, and are on the device before the first one is used.
     batch = math.prod(step.input_shape) * torch.float32.itemsize
     batch += math.prod(step.target_shape) * step.target_dtype.itemsize
-    waiting = (step.accumulate - 1) * batch if is_cpu else 0
+    waiting = (step.accumulate - 1) * batch
     peak: float = max(batches, update) + state + waiting
     return Facts(sum(weight.numel() for weight in model.parameters()), flops, peak / MEGABYTE)
 

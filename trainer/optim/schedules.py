@@ -106,6 +106,8 @@ def combine_schedulers(
         "on_more_epochs": _stated_once(parts, "on_more_epochs", "values of on_more_epochs") or "refuse",
     }
     if warmup or len(schedulers) > 1:
+        for each in schedulers:
+            _scale_cycles(each, optimizer)
         return LearningRateSchedule(_in_sequence(schedulers, optimizer, warmup, lengths), **options)
 
     scheduler = schedulers[0]
