@@ -11,6 +11,7 @@ import base.loading.worker_count as count_module
 from base import BaseDataLoader
 from base.loading.packing import BATCHES_PER_WORKER, PackedBatch, PackingCollate, SendBuffers
 from base.loading.worker_count import processors_to_share, workers_that_pay
+from utils.environment import SHARE_OF_PROCESSORS, available_processors
 from utils.errors import ConfigError
 
 
@@ -104,6 +105,11 @@ def test_processors_are_shared_with_other_processes_and_limited_by_threads(monke
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert processors_to_share(feeds_accelerator=False) == 3
     assert processors_to_share(feeds_accelerator=True) == 8
+    with monkeypatch.context() as in_search:
+        in_search.setattr("base.loading.worker_count.available_processors", available_processors)
+        in_search.setattr("os.sched_getaffinity", lambda _: range(8))
+        in_search.setenv(SHARE_OF_PROCESSORS, "4")
+        assert processors_to_share(feeds_accelerator=True) == 4
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert processors_to_share(feeds_accelerator=False) == processors_to_share(feeds_accelerator=True) == 2
 

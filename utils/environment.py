@@ -69,9 +69,15 @@ def devices_named(asked: str) -> "list[torch.device]":
     return used
 
 
+SHARE_OF_PROCESSORS = "ESPALIER_PROCESSORS"
+"""Variable of the environment: processors for a worker of a search, which shares the machine with others."""
+
+
 def available_processors() -> int:
     """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = os.environ.get(SHARE_OF_PROCESSORS, "")
+    return min(found, max(1, int(share))) if share.isdecimal() else found
 
 
 def known_memory(root: Path = Path("/")) -> int | None:

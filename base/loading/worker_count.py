@@ -16,8 +16,8 @@ _PROCESSORS_TO_SPARE = 4  # from so many on, augmentation alone is worth workers
 def processors_to_share(*, feeds_accelerator: bool) -> int:
     """Return the number of processors for this process: its share under torchrun, else at most one per torch thread.
 
-    A search with several workers gives each of them a number of threads, and `OMP_NUM_THREADS` any process. Next to a
-    GPU that says nothing: torch hardly uses its threads, and each loader worker has one.
+    A worker of a search has its share, too. `OMP_NUM_THREADS` gives any process a number of threads; next to a GPU that
+    says nothing: torch hardly uses its threads, and each loader worker has one.
 
     Args:
         feeds_accelerator: The network runs on another device.

@@ -27,7 +27,7 @@ from search.executors.base import (
     outcome_of,
     silence,
 )
-from utils.environment import available_processors
+from utils.environment import SHARE_OF_PROCESSORS, available_processors
 from utils.errors import SearchError
 from utils.registry import import_attribute
 
@@ -241,6 +241,7 @@ def _serve(connection: Connection, settings: _WorkerSettings) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before anything loads torch
+    os.environ[SHARE_OF_PROCESSORS] = str(settings.threads)
 
     def report(message: dict[str, Any]) -> str:
         connection.send(("reported", message))
