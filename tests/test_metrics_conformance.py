@@ -98,9 +98,6 @@ def expected(num_classes: int, ignored: str, *, of_images: bool = True) -> dict[
     return {**values, "boundary_iou": boundary_iou(case, classes)} if of_images else values
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
-@pytest.mark.parametrize("of_images", [True, False], ids=["images", "samples"])
-@pytest.mark.parametrize("ignored", IGNORED)
 def half(output: torch.Tensor, target: torch.Tensor) -> float:
     return 0.5
 
@@ -117,6 +114,9 @@ def test_no_metric_waits_for_a_gpu(of_images: bool, monkeypatch: pytest.MonkeyPa
     assert not waits.found
 
 
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("of_images", [True, False], ids=["images", "samples"])
+@pytest.mark.parametrize("ignored", IGNORED)
 @pytest.mark.parametrize("num_classes", CLASSES)
 def test_every_metric_equals_its_reference(num_classes: int, ignored: str, of_images: bool, batch_size: int) -> None:
     case = draw_case(num_classes, ignored, of_images=of_images)
