@@ -12,6 +12,7 @@ from search.schedulers.halving import RandomSearch
 from search.study.settings import build_study_parts
 from search.study.study import build_strategy
 from search.worker.candidate import canonical
+from search.worker.launch import has_inert_rate
 from train import check_config
 from utils.errors import ConfigError, EspalierError
 
@@ -203,3 +204,24 @@ def test_four_sizes_are_needed(sizes):
 def test_a_loader_without_arguments_cannot_be_made_small():
     with pytest.raises(ConfigError, match=r"train_loader: --test-run sets its args\.samples, and it has no args"):
         shrunk({**space_file(), "train_loader": "Loader"}, "1,1,1,1")
+
+
+@pytest.mark.parametrize(
+    ("rate", "args", "expected"),
+    [
+        ({"$loguniform": [0.001, 0.1]}, {"max_lr": 0.01}, True),
+        ({"$loguniform": [0.001, 0.1]}, {"max_lr": {"$choice": [0.01, 0.02]}}, False),
+        ({"$loguniform": [0.001, 0.1]}, {"pct_start": 0.1}, False),
+        (0.01, {"max_lr": 0.02}, False),
+    ],
+)
+def test_a_searched_rate_without_effect_is_known(rate, args, expected):
+    config = {"optimizer": {"type": "SGD", "args": {"lr": rate}}}
+    assert has_inert_rate({**config, "lr_scheduler": {"type": "OneCycleLR", "args": args}}) is expected
+    assert not has_inert_rate({**config, "lr_scheduler": {"type": "CyclicLR", "args": args}})
+    assert not has_inert_rate({**config, "lr_scheduler": "OneCycleLR"})
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_no_shipped_search_has_a_rate_without_effect(path):
+    assert not has_inert_rate(load_config(path))

@@ -93,6 +93,23 @@ def test_halving_trains_nine_three_and_one(tmp_path):
     assert record.is_done
 
 
+def test_a_failed_candidate_after_a_fact_as_first_objective_ends_nothing(tmp_path):
+    def parts():
+        space = Space(QUALITIES, ("good", "diverges", "good"))
+        return parts_of(halving(), space, objectives=("min params", "max val_miou"), limits={})
+
+    study, record = studied(tmp_path, parts())
+    assert record.is_done
+    failed = {each.index for each in record.candidates if each.status == "failed"}
+    values = record.rungs[1].values
+    assert {number for number, value in values.items() if math.isnan(value)} == failed & values.keys() != set()
+    scores = {each.index: max(row["val_miou"] for row in each.reports[:3]) for each in record.candidates}
+    assert all(value == scores[number] for number, value in values.items() if number not in failed)
+    again = Study(study.folder, parts(), worker="")
+    again.restore()
+    assert again.record().rungs[1].values.keys() == values.keys()
+
+
 def test_winner_is_left_as_a_config_with_its_weights(tmp_path):
     study, _ = studied(tmp_path, parts_of(halving(), retrain=RetrainOptions(top=2, seeds=2, epochs=5)))
     best = study.folder / "best"

@@ -89,13 +89,16 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True, place: str 
 
 def has_inert_rate(config: Mapping[str, Any]) -> bool:
     """Return whether the rate of the optimizer is searched, though OneCycleLR has one that is the same for all."""
-    sections = [config.get(name) for name in ("optimizer", "lr_scheduler")]
-    args = [each.get("args") if isinstance(each, Mapping) else None for each in sections]
-    rate, most = (
-        each.get(name) if isinstance(each, Mapping) else None for each, name in zip(args, ("lr", "max_lr"), strict=True)
-    )
-    is_one_cycle = isinstance(sections[1], Mapping) and str(sections[1].get("type")).endswith("OneCycleLR")
-    return is_one_cycle and is_marker(rate) and isinstance(most, int | float)
+
+    def argument(section: str, name: str) -> Any:
+        spec = config.get(section)
+        args = spec.get("args") if isinstance(spec, Mapping) else None
+        return args.get(name) if isinstance(args, Mapping) else None
+
+    schedule = config.get("lr_scheduler")
+    if not (isinstance(schedule, Mapping) and str(schedule.get("type")).endswith("OneCycleLR")):
+        return False
+    return is_marker(argument("optimizer", "lr")) and isinstance(argument("lr_scheduler", "max_lr"), int | float)
 
 
 def _check_searches(parts: StudyParts, space: GridSpace, faults: Faults) -> None:
