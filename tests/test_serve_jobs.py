@@ -465,3 +465,23 @@ def test_answers_by_key_are_removed_after_a_week(tmp_path):
     KeyedAnswers(tmp_path / "keys").once("new", {"command": "add"}, lambda _: {"message": "Noted."})
     assert not old.exists()
     assert young.exists()
+
+
+def test_a_key_whose_command_was_never_answered_may_order_a_job(tmp_path):
+    answers = KeyedAnswers(tmp_path / "keys")
+
+    class Killed(BaseException):
+        pass
+
+    def dies(_identity):
+        raise Killed
+
+    with pytest.raises(Killed):
+        answers.once("one", {"command": "resume"}, dies)
+    answers.require_unused("one")
+    identities = [json.loads(path.read_text())["identity"] for path in (tmp_path / "keys").iterdir()]
+    seen = []
+    answers.once("one", {"command": "resume"}, lambda identity: seen.append(identity) or {"message": "Noted."})
+    assert seen == identities
+    with pytest.raises(Refusal, match="of another request"):
+        answers.require_unused("one")
