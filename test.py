@@ -60,7 +60,7 @@ def test(
         split: `test`, `valid` or `train`; never augmented.
         devices: E.g. `"0"` or `"cpu"`, the first one is used; by default the config's `n_gpu`.
         images: Folder for the images of the confusion matrix and the worst cases; None writes none.
-        worst: Number of worst cases to write: those of the lowest mIoU.
+        worst: Number of worst cases to write: those of the lowest mIoU, or least probability of the true class.
         views: Windows, flips and scales to average over; with windows, each image is evaluated at its own size.
         stored: Takes in the samples that the run folder stores, see `write_stored`.
         predictions: Folder for the predicted masks in the ids of the data set, next to a ZIP archive of them; the data

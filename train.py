@@ -293,25 +293,36 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
     """Return a config that trains on the first samples without augmentation and validates on the same ones.
 
     Raises:
-        ConfigError: The number is not positive.
+        ConfigError: The number is not positive, or the loader has no argument for it.
     """
     if samples < 1:
         raise ConfigError(f"--overfit {samples}: at least one sample is needed. Write for example --overfit 4.")
     changed: dict[str, Any] = copy.deepcopy(dict(config))
-    section = changed.get("train_loader") or changed.get("data_loader")
+    name = "train_loader" if changed.get("train_loader") else "data_loader"
+    section = changed.get(name)
     spec: dict[str, Any] = section if isinstance(section, dict) else {"type": section} if section else {}
     arguments = spec.get("args") or {}
     if not spec or not isinstance(arguments, dict) or not isinstance(changed.get("trainer"), dict):
         return changed  # for the validation to report
+    try:
+        accepted = configuration.signature_of(configuration.class_and_arguments(changed, name, registry())[0])
+    except ConfigError:
+        return changed  # likewise
+    if "samples" not in accepted.parameters and not accepted.takes_more:
+        raise ConfigError(
+            f"--overfit {samples}: {name}.type {spec['type']} has no argument samples, by which it would take the "
+            "first ones. Add it to the class, and give indices=range(samples) to BaseDataLoader."
+        )
     asked = arguments.get("batch_size", samples)
     batch_size = min(asked, samples) if isinstance(asked, int) else asked
     arguments = {
         key: value for key, value in arguments.items() if key not in ("validation_split", "folds", "drop_last")
     }
-    if any(name in arguments for name in ("folder", "path", "data_dir")):
+    wanted = {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
+    if any(each in arguments for each in ("folder", "path", "data_dir")):
         # By itself, a loader that does not train takes the validation data of its folder.
-        arguments.setdefault("split", "train")
-    arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
+        wanted["split"] = arguments.get("split", "train")
+    arguments |= {key: value for key, value in wanted.items() if key in accepted.parameters or accepted.takes_more}
     changed.pop("data_loader", None)
     changed["train_loader"] = {**spec, "args": arguments}
     changed["valid_loader"] = copy.deepcopy(changed["train_loader"])

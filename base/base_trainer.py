@@ -256,8 +256,7 @@ class BaseTrainer(ABC):
 
         Raises:
             ConfigError: The monitor's name is not among the results.
-            TrainingError: The loss is not finite, the monitored result is NaN and was so in every epoch, or memory ran
-                out.
+            TrainingError: The loss is not finite, the monitored result is NaN, or memory ran out.
             Interrupted: A signal asked to stop; callbacks have saved the state.
         """
         self.monitor.check(self.result_names())

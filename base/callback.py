@@ -13,7 +13,7 @@ class StepReport(NamedTuple):
 
     Attributes:
         loss: () float, on the device; reading it waits for the device.
-        samples: Samples in the batch, of this process.
+        samples: Samples in the batches of the step, of this process.
         data_seconds: Seconds for which the loop waited for the loader.
         step_seconds: Seconds from the end of the last step to the end of this one.
     """

@@ -31,14 +31,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.result_files import json_values, require_result_file
-from data_loader.classification.sources import read_idx, read_list
+from data_loader.classification.sources import list_labelled, read_idx
 from data_loader.common.array_files import read_array
 from data_loader.convert.__main__ import read_annotations
 from data_loader.convert.annotations import class_names
 from data_loader.convert.write import write_masks
 from data_loader.images.arrays import read_channels
 from data_loader.images.files import image_size, read_image, read_mask
-from data_loader.segmentation.pairs import read_pairs
+from data_loader.segmentation.pairs import list_pairs
 from data_loader.time_series.files import read_series
 from predictor.io.sources import open_source
 from search.study.folders import read_study_config
@@ -244,8 +244,8 @@ KINDS = {
     "series ts": Kind(".ts", text(TS + "1,2,3:4,5,6:a\n" * 9 + "1,2,?:4,5e9,-6:b\n" * 9), read_series),
     "idx": Kind(".idx", idx, read_idx),
     "packed idx": Kind(".idx.gz", lambda folder: gzip.compress(idx(folder)), read_idx),
-    "pairs": Kind(".txt", text(PAIRS), read_pairs),
-    "classes": Kind(".txt", text(PAIRS.replace("masks/", "class ")), read_list),
+    "pairs": Kind(".txt", text(PAIRS), lambda path: list_pairs(path).whole()),
+    "classes": Kind(".txt", text(PAIRS.replace("masks/", "class ")), lambda path: list_labelled(path).whole()),
     "coco": Kind("coco.json", text(json.dumps(COCO)), convert),
     "labelme": Kind("labelme.json", text(json.dumps(LABELME)), convert),
     "cvat": Kind("cvat.xml", text(CVAT), convert),

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.result_files import require_kind
 from data_loader.images.files import read_image, read_mask
-from data_loader.segmentation.pairs import read_pairs
+from data_loader.segmentation.pairs import list_pairs
 from inference import load
 from utils.drawing import panel
 from utils.images.palette import Palette
@@ -25,7 +25,7 @@ PAPER = 245  # grey level behind a cut-out
 
 def main(checkpoint: str, pairs_file: str, output: str) -> None:
     """Draw six photos in three rows."""
-    pairs = read_pairs(Path(pairs_file))
+    pairs = list_pairs(Path(pairs_file)).whole()
     originals = [Path(checkpoint), Path(pairs_file), *(file for pair in pairs for file in pair)]
     jpeg = OutputKind("a JPEG", (".jpg",), lambda path: path.read_bytes().startswith(b"\xff\xd8\xff"))
     require_kind(Path(output), jpeg, "OUTPUT", Originals(originals))

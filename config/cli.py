@@ -79,7 +79,7 @@ def requested_config(
 
 def overrides_of(arguments: argparse.Namespace) -> list[str]:
     """Return the overrides, and the short flags as overrides, in this order."""
-    given = {path: getattr(arguments, flag.lstrip("-")) for flag, (path, _, _) in SHORT_FLAGS.items()}
+    given = {path: getattr(arguments, flag.lstrip("-").replace("-", "_")) for flag, (path, _, _) in SHORT_FLAGS.items()}
     return [*arguments.overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
 
 

@@ -53,6 +53,7 @@ class ShapeLoader(BaseDataLoader):
         folder: Holds a folder for each class.
         size: Side of the input in pixels.
         classes: Names of the classes; None: those of the folders, sorted.
+        samples: Take so many, of all classes alike, as `--overfit` asks; None: all.
         is_training: Mirror and shuffle.
         batch_size: Samples per batch.
         n_workers: Processes that load.
@@ -67,6 +68,7 @@ class ShapeLoader(BaseDataLoader):
         size: int = 32,
         *,
         classes: Sequence[str] | None = None,
+        samples: int | None = None,
         is_training: bool = True,
         batch_size: int = 8,
         n_workers: int = 0,
@@ -76,7 +78,9 @@ class ShapeLoader(BaseDataLoader):
         self.class_names, self.num_classes = list(names), len(names)
         self.preprocessing = self.make_preprocessing(size)
         images = LabelledImages(folder, names, self.preprocessing, flip=is_training)
-        super().__init__(images, batch_size, shuffle=is_training, n_workers=n_workers, seed=seed)
+        count = len(images) if samples is None else min(samples, len(images))
+        taken = [position * len(images) // count for position in range(count)]
+        super().__init__(images, batch_size, shuffle=is_training, n_workers=n_workers, seed=seed, indices=taken)
 
     @staticmethod
     def make_preprocessing(size: int = 32) -> Preprocessing:

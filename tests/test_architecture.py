@@ -26,7 +26,7 @@ MORE = {
     **{f"data_loader/{name}/__main__.py": {"config"} for name in ("convert", "people_zoo")},
     "models/zoo/pack.py": {"config"},
 }
-OURS = {*ALLOWED, "build", "train", "test", "inference", "export"}
+OURS = {*ALLOWED, "build", "check", "train", "test", "inference", "export"}
 
 
 def imported_modules(path):

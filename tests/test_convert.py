@@ -14,7 +14,7 @@ from config import cli
 from data_loader.convert.__main__ import main, parser
 from data_loader.convert.regions import expand, fill, ring_of, unpack_counts
 from data_loader.convert.write import mask_names
-from data_loader.segmentation.pairs import read_pairs
+from data_loader.segmentation.pairs import list_pairs
 
 SIDE = 8
 
@@ -123,7 +123,7 @@ def test_labelme_draws_in_the_order_of_the_file_and_cuts_holes(tmp_path, capsys)
     drawn = [row.replace("255", "i") for row in rows(mask_in(tmp_path / "masks", "a 1.png"))]
     assert drawn == ["11111100", "10011100", "10011100", "11111100", "11111100", "11111220", "i0000220", "0i000000"]
     assert "Left out, since they have no area: 2 line." in capsys.readouterr().err
-    pairs = read_pairs(tmp_path / "masks/pairs.txt")
+    pairs = list_pairs(tmp_path / "masks/pairs.txt").whole()
     assert [pair.image.resolve().name for pair in pairs] == ["a 1.png", "b 1.png"]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_loader.classification.sources import find_in_folders, read_list
+from data_loader.classification.sources import list_in_folders, list_labelled
 from data_loader.common.lists import split_entry
-from data_loader.segmentation.cityscapes import find_cityscapes
-from data_loader.segmentation.pairs import find_pairs, read_pairs
+from data_loader.segmentation.cityscapes import list_cityscapes
+from data_loader.segmentation.pairs import list_folder, list_pairs
 from data_loader.time_series.files import find_series_file
 from predictor.io.sources import Photos, open_source
 from utils.errors import DataError
@@ -39,17 +39,17 @@ def test_hidden_files_are_no_data(tmp_path):
         touch(tmp_path / "seg/labels/train" / name)
     for folder in (".git", "__MACOSX"):
         touch(tmp_path / "cls/train" / folder / "1.png")
-    assert find_in_folders(tmp_path / "cls", "train").labels == ["cat", "dog"]
-    assert len(find_pairs(tmp_path / "seg", "train")) == 1
+    assert list_in_folders(tmp_path / "cls", "train").whole().labels == ["cat", "dog"]
+    assert len(list_folder(tmp_path / "seg", "train").whole()) == 1
     source = open_source(str(tmp_path / "cls"), lambda path: np.zeros((2, 2, 3), np.uint8))
     assert isinstance(source, Photos)
     assert source.names == ["train/cat/1.png", "train/dog/1.png"]
     touch(tmp_path / "seg/labels/train/._lonely.png")  # no mask without an image
-    assert len(find_pairs(tmp_path / "seg", "train")) == 1
+    assert len(list_folder(tmp_path / "seg", "train").whole()) == 1
     for name in ("a_leftImg8bit.png", "._a_leftImg8bit.png"):
         touch(tmp_path / "city/leftImg8bit/val/bonn" / name)
     touch(tmp_path / "city/gtFine/val/bonn/a_gtFine_labelIds.png")
-    assert len(find_cityscapes(tmp_path / "city", "val")) == 1
+    assert len(list_cityscapes(tmp_path / "city", "val").whole()) == 1
     for name in ("s_TRAIN.ts", "._s_TRAIN.ts"):
         (tmp_path / name).touch()
     assert find_series_file(tmp_path, "train").name == "s_TRAIN.ts"
@@ -62,7 +62,7 @@ def test_hidden_files_are_no_data(tmp_path):
 def test_masks_are_found_whatever_case_and_kind_their_suffixes_have(tmp_path, image, mask):
     touch(tmp_path / "data/train" / image)
     touch(tmp_path / "labels/train" / mask)
-    ((found, found_mask),) = find_pairs(tmp_path, "train")
+    ((found, found_mask),) = list_folder(tmp_path, "train").whole()
     assert (found.name, found_mask.name) == (image, mask)
 
 
@@ -70,10 +70,10 @@ def test_a_png_is_the_mask_next_to_a_preview_of_it(tmp_path):
     touch(tmp_path / "data/train/1.jpg")
     for name in ("1.jpg", "1.bmp", "1.png", "overview.jpg"):
         touch(tmp_path / "labels/train" / name)
-    assert names(pair.mask for pair in find_pairs(tmp_path, "train")) == ["1.png"]
+    assert names(pair.mask for pair in list_folder(tmp_path, "train").whole()) == ["1.png"]
     touch(tmp_path / "labels/train/2.PNG")
     with pytest.raises(DataError, match=r"1 masks without an image .*2\.PNG"):
-        find_pairs(tmp_path, "train")
+        list_folder(tmp_path, "train").whole()
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_lists_of_names_with_commas(tmp_path):
     touch(tmp_path / "m, 1.png")
     for line in ("p, 1.png\tm, 1.png", '"p, 1.png", "m, 1.png"'):
         (tmp_path / "pairs.txt").write_text(line)
-        ((image, mask),) = read_pairs(tmp_path / "pairs.txt")
+        ((image, mask),) = list_pairs(tmp_path / "pairs.txt").whole()
         assert (image.name, mask.name) == ("p, 1.png", "m, 1.png")
     (tmp_path / "pairs.txt").write_text("p, 1.png, m, 1.png")
     with pytest.raises(DataError, match=r"line 1: .* use a tab between them, or quotes around names"):
-        read_pairs(tmp_path / "pairs.txt")
+        list_pairs(tmp_path / "pairs.txt").whole()
     for line, label in (
         ("p, 1.png, cat", "cat"),
         ("p, 1.png\tcat, big", "cat, big"),
@@ -116,7 +116,7 @@ def test_lists_of_names_with_commas(tmp_path):
         ('"p, 1.png",cat', "cat"),
     ):
         (tmp_path / "classes.txt").write_text(line)
-        source = read_list(tmp_path / "classes.txt")
+        source = list_labelled(tmp_path / "classes.txt").whole()
         assert (source.files[0].name, source.labels) == ("p, 1.png", [label])
 
 
@@ -125,36 +125,36 @@ def test_any_folder_that_split_names_is_a_split(tmp_path):
         for label in ("cat", "dog"):
             touch(tmp_path / split / label / "0.png")
     for name, folder in (("valid", "valid"), ("val", "valid"), ("validation", "valid"), ("train", "train")):
-        assert find_in_folders(tmp_path, name).files[0].parts[-3] == folder
-    assert find_in_folders(tmp_path, "fold_3", is_named=True).labels == ["cat", "dog"]
+        assert list_in_folders(tmp_path, name).whole().files[0].parts[-3] == folder
+    assert list_in_folders(tmp_path, "fold_3", is_named=True).whole().labels == ["cat", "dog"]
     with pytest.raises(DataError, match="holds train, valid, but not test"):
-        find_in_folders(tmp_path, "test")
+        list_in_folders(tmp_path, "test").whole()
     (tmp_path / "valid").rename(tmp_path / "val")
-    assert find_in_folders(tmp_path, "valid").files[0].parts[-3] == "val"
+    assert list_in_folders(tmp_path, "valid").whole().files[0].parts[-3] == "val"
     for side in ("data", "labels"):
         touch(tmp_path / "seg" / side / "validation/0.png")
-    assert len(find_pairs(tmp_path / "seg", "val")) == 1
+    assert len(list_folder(tmp_path / "seg", "val").whole()) == 1
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path):
     for label in ("bus", "car", "train"):
         touch(tmp_path / label / "0.png")
     for is_named in (False, True):
-        assert find_in_folders(tmp_path, "train", is_named=is_named).labels == ["bus", "car", "train"]
+        assert list_in_folders(tmp_path, "train", is_named=is_named).whole().labels == ["bus", "car", "train"]
     touch(tmp_path / "test/0.png")
-    assert find_in_folders(tmp_path, "train").labels == ["bus", "car", "test", "train"]
+    assert list_in_folders(tmp_path, "train").whole().labels == ["bus", "car", "test", "train"]
     shutil.rmtree(tmp_path / "test")
     # Folders of day and night in each of them: the names alone do not tell.
     for label in ("bus", "car", "train"):
         (tmp_path / label / "0.png").unlink()
         touch(tmp_path / label / "day/0.png")
     with pytest.raises(DataError, match="holds the folder train, the name of a split, next to bus, car, which are not"):
-        find_in_folders(tmp_path, "train")
-    assert find_in_folders(tmp_path, "train", is_named=True).labels == ["day"]
+        list_in_folders(tmp_path, "train").whole()
+    assert list_in_folders(tmp_path, "train", is_named=True).whole().labels == ["day"]
     for label in ("bus", "car"):
         shutil.rmtree(tmp_path / label)
     (tmp_path / "notes").mkdir()
-    assert find_in_folders(tmp_path, "train").labels == ["day"]
+    assert list_in_folders(tmp_path, "train").whole().labels == ["day"]
 
 
 def test_kinds_that_are_not_read_are_counted(tmp_path, caplog):
@@ -163,15 +163,15 @@ def test_kinds_that_are_not_read_are_counted(tmp_path, caplog):
         touch(tmp_path / name)
     for name in ("cat/a.heic", "cat/b.HEIC", "dog/c.gif", "dog/notes.txt", "dog/.hidden.heic"):
         (tmp_path / name).touch()
-    assert names(find_in_folders(tmp_path, "train").files) == ["0.png", "1.jfif", "2.JFIF", "0.png"]
+    assert names(list_in_folders(tmp_path, "train").whole().files) == ["0.png", "1.jfif", "2.JFIF", "0.png"]
     assert f"Left out: 1 .gif, 2 .heic in {tmp_path}. Convert them to PNG or JPEG" in caplog.text
     source = open_source(str(tmp_path), lambda path: np.zeros((2, 2, 3), np.uint8))
     assert [remark.partition(" in ")[0] for remark in source.remarks[1:]] == ["Left out: 2 .heic"]  # a GIF is a video
     for side in ("data", "labels"):
         touch(tmp_path / "seg" / side / "train/0.png")
     (tmp_path / "seg/data/train/1.avif").touch()
-    find_pairs(tmp_path / "seg", "train")
+    list_folder(tmp_path / "seg", "train").whole()
     assert "Left out: 1 .avif" in caplog.text
     (tmp_path / "dog/0.png").unlink()
     with pytest.raises(DataError, match=r"dog holds no image \(.*; left out: 1 \.gif\)"):
-        find_in_folders(tmp_path, "train")
+        list_in_folders(tmp_path, "train").whole()

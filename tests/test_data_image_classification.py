@@ -18,7 +18,7 @@ from data_loader.classification.loader import (
     PlacedImage,
     WholeImageOptions,
 )
-from data_loader.classification.sources import find_in_folders, read_idx, read_list
+from data_loader.classification.sources import list_in_folders, list_labelled, read_idx
 from data_loader.common.class_labels import NO_CLASS
 from data_loader.common.image_cache import share_decoded
 from data_loader.common.options import ImageOptions
@@ -105,13 +105,13 @@ def test_folders_that_do_not_hold_what_they_should(folders):
     (folders / "train/dog/200.png").unlink()
     (folders / "train/dog/220.png").unlink()
     with pytest.raises(DataError, match=r"train/dog holds no image .* every class needs one"):
-        find_in_folders(folders, "train")
+        list_in_folders(folders, "train").whole()
     with pytest.raises(DataError, match="holds train, val, but not test"):
-        find_in_folders(folders, "test")
+        list_in_folders(folders, "test").whole()
     with pytest.raises(DataError, match=r"The folder .*none does not exist"):
-        find_in_folders(folders / "none", "train")
+        list_in_folders(folders / "none", "train").whole()
     with pytest.raises(DataError, match=r"holds no folder\. Each class has one"):
-        find_in_folders(folders / "val/cat", "train")
+        list_in_folders(folders / "val/cat", "train").whole()
 
 
 def test_all_unreadable_files_are_named_before_the_first_batch(folders):
@@ -193,7 +193,7 @@ def test_four_channels(folders):
 
 def test_a_list(folders):
     (folders / "list.txt").write_text("# path, class\ntrain/cat/10.png, 10\ntrain/dog/200.png, 9\n")
-    found = read_list(folders / "list.txt")
+    found = list_labelled(folders / "list.txt").whole()
     assert (list(found.labels), found.classes) == (["10", "9"], ["9", "10"])
     target = next(iter(plain(list_file=str(folders / "list.txt"))))[1]
     assert target.tolist() == [1, 0]
@@ -210,7 +210,7 @@ def test_a_list(folders):
 def test_lists_that_are_badly_written(tmp_path, text, message):
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(DataError, match=message):
-        read_list(tmp_path / "list.txt")
+        list_labelled(tmp_path / "list.txt").whole()
 
 
 def test_idx_files_plain_or_compressed(tmp_path):

@@ -12,7 +12,7 @@ from base.samples import NamedMask
 from data_loader import SECTIONS
 from data_loader.images.files import read_image, read_mask
 from data_loader.segmentation.loader import SegmentationDataLoader
-from data_loader.segmentation.pairs import read_pairs
+from data_loader.segmentation.pairs import list_pairs
 from tests.support.groups import from_flat
 from utils.errors import ConfigError, DataError
 from utils.registry import import_attribute
@@ -62,7 +62,7 @@ def test_an_evaluation_batch_carries_its_sources(n_workers):
     batches = collect(loader)
     images, masks, sources = batches[0]
     assert len(images) == len(masks) == len(sources) == 8
-    for position, (source, pair) in enumerate(zip(sources, read_pairs(VALID), strict=False)):
+    for position, (source, pair) in enumerate(zip(sources, list_pairs(VALID).whole(), strict=False)):
         assert isinstance(source, NamedMask)
         assert source.index == position
         assert source.name == str(pair.image)

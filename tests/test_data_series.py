@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from base.samples import NamedSample
-from data_loader.common.class_labels import label_ids
 from data_loader.time_series.files import find_series_file, read_series
 from data_loader.time_series.loader import SeriesAugmentation, TimeSeriesDataLoader
 from data_loader.time_series.preprocessing import SeriesOptions, SeriesPreprocessing, learned_statistics
@@ -301,13 +300,15 @@ def test_classes_have_one_name_whatever_type_holds_them(tmp_path, labels, classe
 
 
 def test_whole_numbers_with_and_without_a_fraction_are_one_class():
-    place = ["a", "b", "c"].__getitem__
-    assert label_ids(["1", "0", "1"], ["0.0", "1.0"], place) == [1, 0, 1]  # the classes of an earlier checkpoint
-    assert label_ids(["1.0", "2.00"], ["1", "2"], place) == [0, 1]
-    assert label_ids(["1", "1.0"], ["1", "1.0"], place) == [0, 1]  # both are names
+    def label_ids(labels: list[str], classes: list[str]) -> list[int]:
+        return [number for _, number in list_label_ids(labels, classes, ["a", "b", "c"].__getitem__).whole()]
+
+    assert label_ids(["1", "0", "1"], ["0.0", "1.0"]) == [1, 0, 1]  # the classes of an earlier checkpoint
+    assert label_ids(["1.0", "2.00"], ["1", "2"]) == [0, 1]
+    assert label_ids(["1", "1.0"], ["1", "1.0"]) == [0, 1]  # both are names
     for label in ("1.5", "one.0", "1."):
         with pytest.raises(DataError, match="are of a class that is not known"):
-            label_ids([label], ["1", "2"], place)
+            label_ids([label], ["1", "2"])
 
 
 @pytest.mark.parametrize(

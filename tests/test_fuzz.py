@@ -15,9 +15,9 @@ from support.checkpoints import write_checkpoint
 from build import registry
 from config import load_config, validate
 from config.loading.load import parse_json, parse_override
-from data_loader.classification.sources import read_idx, read_list
+from data_loader.classification.sources import list_labelled, read_idx
 from data_loader.common.array_files import read_arrays
-from data_loader.segmentation.pairs import read_pairs
+from data_loader.segmentation.pairs import list_pairs
 from data_loader.time_series.files import read_series
 from search.space.space import Space
 from search.study.journal import JOURNAL, Journal, create_journal, read_events
@@ -134,8 +134,8 @@ FILES = {
     "arrays.npz": (arrays(), read_arrays),
     "images.idx": (IDX, read_idx),
     "images.idx.gz": (gzip.compress(IDX, mtime=0), read_idx),
-    "pairs.txt": (b'images/1.jpg, masks/1.png\n# a\n"a,b.jpg"\tb.png\n', read_pairs),
-    "classes.csv": (b'a.png, cat\n"b,c.png", "dog"\n', read_list),
+    "pairs.txt": (b'images/1.jpg, masks/1.png\n# a\n"a,b.jpg"\tb.png\n', lambda path: list_pairs(path).whole()),
+    "classes.csv": (b'a.png, cat\n"b,c.png", "dog"\n', lambda path: list_labelled(path).whole()),
 }
 
 

@@ -293,5 +293,7 @@ def test_a_tensorboard_that_is_damaged_ends_no_training_and_one_that_is_not_ther
         make_trainer(tmp_path / "other", TensorBoardLogger()).fit()
 
 
-def test_tensorboard_writes_nothing_without_a_folder():
+def test_tensorboard_writes_nothing_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # SummaryWriter would make `runs` here
     make_trainer(None, TensorBoardLogger()).fit()
+    assert not list(tmp_path.iterdir())

@@ -87,7 +87,6 @@ def logits_of(target: Tensor, channels: int) -> Tensor:
 
 def test_the_suite_covers_the_registry(record_property: Callable[[str, object], None]) -> None:
     assert set(ARGS) == set(SECTIONS["loss"].entries)
-    assert (len(ARGS), len(CASES)) == (16, 48)
     record_property("covered", f"losses: {len(ARGS)} in {len(CASES)} cases")
 
 

@@ -141,10 +141,8 @@ def model(request: pytest.FixtureRequest) -> BaseModel:
 def test_the_suite_covers_the_registry_and_every_trunk(record_property: Callable[[str, object], None]) -> None:
     ours = {name for name, _ in CASES.values() if "." not in name}
     assert ours == set(SECTIONS["arch"].entries) - CLASSIFIERS
-    assert len(ours) == 10
     assert set(get_args(TorchvisionName)) == set(TORCHVISION_BACKBONES)
-    assert len(OVER_BACKBONES) * (len(TORCHVISION_BACKBONES) + 1) == 42
-    assert (len(CASES), len(TRAINED)) == (23 + 42 + 3, 23 + 6 + 6 + 2)
+    assert {*LIGHT_BACKBONES, *HEAVY_BACKBONES} > set(TORCHVISION_BACKBONES)
     cases = f"{len(CASES)} cases, {len(TRAINED)} of them trained"
     record_property(
         "covered", f"models: {len(ours)} architectures over {len(TORCHVISION_BACKBONES)} backbones and timm, {cases}"

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import sys
 from pathlib import Path
@@ -227,7 +228,12 @@ def test_a_file_is_replaced_by_one_of_its_kind_only(tmp_path):
     require_output(tmp_path / "new/deep", "--output", TEST_RESULT)
 
 
-def test_a_pipe_is_written_to_and_a_disk_is_not(tmp_path):
+def test_a_pipe_is_written_to_and_a_socket_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("socket")
+        with pytest.raises(ConfigError, match="would write over a file that is not"):
+            require_output(tmp_path / "socket", "--json", TEST_RESULT)
     os.mkfifo(tmp_path / "pipe")
     require_output(tmp_path / "pipe", "--json", TEST_RESULT)
     require_output(Path("/dev/null"), "--json", TEST_RESULT)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from data_loader.classification.sources import read_idx, read_list
+from data_loader.classification.sources import list_labelled, read_idx
 from data_loader.common.array_files import array_header, read_array, read_arrays
 from data_loader.images.files import image_size, read_image, read_mask
-from data_loader.segmentation.pairs import read_pairs
+from data_loader.segmentation.pairs import list_pairs
 from data_loader.time_series.files import read_series
 from search.tables.reading import read_table
 from utils.architecture.reading import read_genotype
@@ -17,8 +17,8 @@ from utils.errors import EspalierError, SearchError
 from utils.files import open_regular, read_json_object, read_regular_text
 
 READERS = {
-    "pairs.txt": read_pairs,
-    "list.csv": read_list,
+    "pairs.txt": list_pairs,
+    "list.csv": list_labelled,
     "x.ts": read_series,
     "x.npz": read_series,
     "a.npy": read_array,

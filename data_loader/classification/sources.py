@@ -235,15 +235,6 @@ class DatasetImages(ImageSource):
         return image
 
 
-def find_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -> FileImages:
-    """Return the images of a folder, see `list_in_folders`.
-
-    Raises:
-        DataError: A folder is missing, a class has no image, or it is open whether a folder is a class or a split.
-    """
-    return list_in_folders(folder, split, is_named=is_named).whole()
-
-
 def list_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -> FileImages:
     """Return images of the layout `folder/split/CLASS/NAME.*`, or `folder/CLASS/NAME.*` if there are no splits.
 
@@ -338,15 +329,6 @@ def _holds_images(folder: Path) -> bool:
 
 def _holds_images_below(folder: Path) -> bool:
     return any(path.suffix.lower() in IMAGE_SUFFIXES for path in files_below(folder))
-
-
-def read_list(list_file: str | Path, data_root: str | Path | None = None) -> FileImages:
-    """Return the images of a list, see `list_labelled`.
-
-    Raises:
-        DataError: The list is missing, empty, badly written, or names files that do not exist.
-    """
-    return list_labelled(list_file, data_root).whole()
 
 
 def list_labelled(list_file: str | Path, data_root: str | Path | None = None) -> FileImages:

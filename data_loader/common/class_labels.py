@@ -50,15 +50,6 @@ def checked_classes(classes: Sequence[str], found: Sequence[str]) -> list[str]:
     return names
 
 
-def label_ids(labels: Sequence[str], classes: Sequence[str], place: Callable[[int], str]) -> list[int]:
-    """Return the id of each sample's class, see `list_label_ids`.
-
-    Raises:
-        DataError: The class of a sample is not among `classes`.
-    """
-    return [number for _, number in list_label_ids(labels, classes, place).whole()]
-
-
 def list_label_ids(
     labels: Sequence[str], classes: Sequence[str], place: Callable[[int], str]
 ) -> Listing[tuple[int, int]]:

@@ -83,7 +83,7 @@ class ArraySegmentationDataLoader(MaskDataLoader):
     and no albumentations.
 
     Args:
-        files: List of the files, see `data_loader.segmentation.pairs.read_pairs`, or a folder with
+        files: List of the files, see `data_loader.segmentation.pairs.list_pairs`, or a folder with
             `data/{split}/NAME.npy` and `labels/{split}/NAME.npy` (or .npz, .png).
         mask_key: Name of the mask in `.npz` files.
         labels: Classes and values of the masks.

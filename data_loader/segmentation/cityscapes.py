@@ -174,17 +174,6 @@ def reason_without_labels(first: Pair, label_kind: LabelKind) -> DataError | Non
     return None
 
 
-def find_cityscapes(
-    folder: str | Path, split: str, label_kind: LabelKind = "labelIds", annotations: Annotations = "gtFine"
-) -> list[Pair]:
-    """Return the images and masks of a split, see `list_cityscapes`.
-
-    Raises:
-        DataError: A folder or a mask is missing.
-    """
-    return list_cityscapes(folder, split, label_kind, annotations).whole()
-
-
 def list_cityscapes(
     folder: str | Path, split: str, label_kind: LabelKind = "labelIds", annotations: Annotations = "gtFine"
 ) -> Listing[Pair]:

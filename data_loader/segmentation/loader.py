@@ -336,7 +336,7 @@ class SegmentationDataLoader(MaskDataLoader):
     """A loader of batches of photos and masks, which are image files; see `MaskDataLoader`.
 
     Args:
-        files: List of the files, see `data_loader.segmentation.pairs.read_pairs`, or a folder with
+        files: List of the files, see `data_loader.segmentation.pairs.list_pairs`, or a folder with
             `data/{split}/NAME.*` and `labels/{split}/NAME.png`.
         labels: Classes and values of the masks.
         images: Conversion of an image to an input.

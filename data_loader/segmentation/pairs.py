@@ -227,15 +227,6 @@ def choose_pairs(
     return Listing(found.usable()[: loading.samples], found.faults)
 
 
-def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> list[Pair]:
-    """Return the pairs of a list, see `list_pairs`.
-
-    Raises:
-        DataError: The list is missing, empty, badly written, or names files that do not exist.
-    """
-    return list_pairs(pairs_file, data_root).whole()
-
-
 def list_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> Listing[Pair]:
     """Read a list with one `image, mask` per line; a tab, a comma or blanks between them, `#` begins a comment line.
 
@@ -276,21 +267,6 @@ def list_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> L
 def existing_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs of which both files exist."""
     return [pair for pair in pairs if all(map(os.path.isfile, pair))]
-
-
-def find_pairs(
-    folder: str | Path,
-    split: str,
-    *,
-    image_suffixes: frozenset[str] = IMAGE_SUFFIXES,
-    mask_suffixes: Sequence[str] = MASK_SUFFIXES,
-) -> list[Pair]:
-    """Return the pairs of a folder, see `list_folder`.
-
-    Raises:
-        DataError: A folder is missing or empty, or a name is on one side only.
-    """
-    return list_folder(folder, split, image_suffixes=image_suffixes, mask_suffixes=mask_suffixes).whole()
 
 
 def list_folder(

@@ -151,10 +151,6 @@ class Expansion:
         """Return the canonical texts of some cells, or of all."""
         return self.grammar.decode(self.codes(rows))
 
-    def first_parents(self) -> Rows:
-        """Return (N,): of each cell, the number of the first parent from which it grows."""
-        return self._places // max(self._growths, 1)
-
     def parent_means(self, values: ArrayLike) -> Floats:
         """Return (N,): of each cell, the mean value of all its parents.
 
