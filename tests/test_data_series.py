@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from base.samples import NamedSample
+from data_loader.common.class_labels import list_label_ids
 from data_loader.time_series.files import find_series_file, read_series
 from data_loader.time_series.loader import SeriesAugmentation, TimeSeriesDataLoader
 from data_loader.time_series.preprocessing import SeriesOptions, SeriesPreprocessing, learned_statistics
