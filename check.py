@@ -138,14 +138,14 @@ class _Check:
     @contextmanager
     def noting_warnings(self, section: str) -> Iterator[None]:
         """Add the warnings of a loader in the log, such as files of unread kinds, to the findings."""
-        heard = _Warnings()
+        collected = _Warnings()
         log = logging.getLogger("data_loader")
-        log.addHandler(heard)
+        log.addHandler(collected)
         try:
             yield
         finally:
-            log.removeHandler(heard)
-        found = [Finding("data", section, message, is_fault=False) for message in heard.messages]
+            log.removeHandler(collected)
+        found = [Finding("data", section, message, is_fault=False) for message in collected.messages]
         self.report.findings += [each for each in found if each not in self.report.findings]
 
     def look_around(self, config: dict[str, Any]) -> None:
@@ -196,9 +196,9 @@ class _Check:
         facts: dict[str, SplitFacts] = {}
         for split, loader in loaders.items():
             section = self.section_of(split)
-            told = None if progress is None else partial(progress, split)
+            progress_of_split = None if progress is None else partial(progress, split)
             with self.surviving(section):
-                facts[split], findings = examine(loader, section, told)
+                facts[split], findings = examine(loader, section, progress_of_split)
                 # Splits may share a file.
                 self.report.findings += [finding for finding in findings if finding not in self.report.findings]
         self.report.findings += compare_splits(facts, is_overfit)
@@ -298,8 +298,8 @@ class _Check:
             before = list(findings)
             batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
             if batch is None or loader is None:
-                told = {each.message for each in before}
-                new = [each for each in findings[len(before) :] if each.message not in told]
+                known = {each.message for each in before}
+                new = [each for each in findings[len(before) :] if each.message not in known]
                 findings[:] = [*before, *([] if is_known else new)]  # the reading named the files
                 self.report.notes.append(NO_STEP)
                 return

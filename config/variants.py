@@ -22,7 +22,7 @@ Size = tuple[int, int]
 PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
 # Arguments that say which samples a loader has, though they may lie in a group of options.
 _SAMPLES = ("pairs_file", "folder", "split", "data_root", "samples", "subset", "subset_seed")
-# Arguments in which a scheduler is told the length of the run, and takes that of the run if the file states none.
+# Arguments by which a scheduler gets the length of the run, and takes that of the run if the file states none.
 _LENGTHS = ("total_steps", "T_max")
 _TAKE_TOTAL_ITERS = ("poly", "PolyLR", "PolynomialLR", "LinearLR")
 # Arguments of a loader that say how a training goes, also of loaders that are none of ours.

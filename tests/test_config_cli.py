@@ -112,6 +112,13 @@ def test_a_good_command_ends_with_code_0():
     assert seen[0].overfit == 3
 
 
+def test_a_short_flag_may_have_a_hyphen(monkeypatch):
+    monkeypatch.setitem(cli.SHORT_FLAGS, "--weight-decay", ("optimizer.args.weight_decay", "DECAY", "weight decay"))
+    assert cli.overrides_of(parse("--weight-decay", "0.1", "--lr", "1")) == [
+        "optimizer.args.lr=1", "optimizer.args.weight_decay=0.1",
+    ]  # fmt: skip
+
+
 def test_letters_that_a_terminal_lacks_are_written_out(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))

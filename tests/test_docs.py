@@ -13,7 +13,6 @@ import pytest
 from pydantic import BaseModel
 
 import data_loader
-import export
 import inference
 import models
 import test as test_command
@@ -42,16 +41,10 @@ from search.space.space import Space
 from search.study.settings import build_study_parts
 from search.worker.candidate import canonical
 from tests.support.groups import descriptions, from_flat
-from tests.support.pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
+from tests.support.pages import FILES, PAGES, PLUGINS, ROOT, blocks, workplace  # noqa: F401 (a fixture)
 from utils.errors import EspalierError
 from utils.registry import import_attribute
 
-PARSERS = {
-    "train.py": train.parser,
-    "test.py": test_command.parser,
-    "inference.py": inference.parser,
-    "export.py": export.parser,
-}
 MASK_LOADERS = ("ArraySegmentationDataLoader", "CityscapesDataLoader", "TorchvisionSegmentationDataLoader")
 PHOTO, MASK = (ROOT / "data/people" / name for name in ("images/test/0005.jpg", "masks/0005.png"))
 
@@ -71,7 +64,6 @@ def test_everything_shown_was_found():
         "search_studies.md",
     }
     assert len(blocks("json")) >= 8
-    assert len(commands()) >= 15
 
 
 @pytest.mark.parametrize("text", [text for _, text in blocks("json")], ids=lambda text: json.loads(text)["name"])
@@ -86,15 +78,6 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
             assert each.find_faults(train.check_config) == []
     else:
         validate(config, registry())
-
-
-@pytest.mark.parametrize(("page", "script", "arguments"), commands())
-def test_commands_are_understood(page, script, arguments):
-    assert (ROOT / script).is_file() or script in FILES
-    if script in PARSERS:
-        words = shlex.split(arguments.partition(">")[0])
-        parsed = PARSERS[script]().parse_intermixed_args(words)
-        assert all("=" in override for override in getattr(parsed, "overrides", []))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -88,7 +88,12 @@ def test_it_trains_and_its_tests_pass_with_the_words_of_its_makefile(project):
     ]
     assert [shlex.split(line)[-1] for line in commands] == ["auto", "valid", "tests"]
     train, judge, tests = (shlex.split(line.partition(".venv/bin/python ")[2]) for line in commands)
-    quick = [[*train, "--epochs", "1"], judge, [*tests[1:], "-p", "no:cacheprovider", "-k", "not learns"]]
+    quick = [
+        [*train, "--epochs", "1"],
+        [*train, "--epochs", "1", "--overfit", "3"],
+        judge,
+        [*tests[1:], "-p", "no:cacheprovider", "-k", "not learns"],
+    ]
     text = run(sys.executable, "-c", IN_ONE_PROCESS, json.dumps(quick), cwd=folder)
     assert "triangle" in text  # the report of a classification, by the shape of its targets
     assert "3 passed" in text

@@ -22,7 +22,7 @@ import inference
 import test as test_command
 from base.base_trainer import TrainResult
 from build import build_loader, build_loaders, build_model, build_preprocessing, build_training
-from config import DataSpec, load_config
+from config import DataSpec, load_config, load_plugins
 from config.cli import run_command
 from train import for_overfit, main, parser, summary_text, train, try_out
 from trainer.checkpoints.resume import lock_run_folder, resolve_start
@@ -262,6 +262,20 @@ def test_the_role_of_a_loader_follows_from_its_section(small, tmp_path):
     assert few["valid_loader"]["args"]["split"] == "train"
     with pytest.raises(ConfigError, match=r"valid_loader\.args\.is_training: true would augment"):
         train(changed(small, valid_loader__args__is_training=True))
+
+
+def test_overfitting_a_loader_that_cannot_take_the_first_samples_is_refused(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.plugins.loaded", {})
+    loader = "from base import BaseDataLoader\nclass Whole(BaseDataLoader):\n    def __init__(self, folder: str): ...\n"
+    extended = loader.replace("folder: str", "folder: str, samples: int | None = None")
+    (tmp_path / "loader_without_samples.py").write_text(loader)
+    (tmp_path / "loader_with_samples.py").write_text(extended)
+    load_plugins([tmp_path / "loader_without_samples.py", tmp_path / "loader_with_samples.py"])
+    config = {**small, "train_loader": {"type": "loader_without_samples.Whole", "args": {"folder": "x"}}}
+    with pytest.raises(ConfigError, match=r"--overfit 2: train_loader\.type .*Whole has no argument samples"):
+        for_overfit(config, 2)
+    few = for_overfit({**config, "train_loader": {"type": "loader_with_samples.Whole", "args": {"folder": "x"}}}, 2)
+    assert few["train_loader"]["args"] == few["valid_loader"]["args"] == {"folder": "x", "samples": 2}
 
 
 def test_an_encdec_overfits_one_sample_to_the_same_optimum_in_training_and_validation(small, tmp_path):

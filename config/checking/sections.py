@@ -40,7 +40,7 @@ class TrainerOptions(Strict):
         "train", description="train+valid: learn from the validation data, too, and validate on nothing."
     )
     save_dir: str = Field("saved/", min_length=1, description="Folder that the run's folder is made in.")
-    save_period: int | None = Field(None, ge=1, description="Keep a checkpoint of every N-th epoch.")
+    save_period: int | None = Field(None, ge=1, description="Save a checkpoint of every N-th epoch that stays.")
     save_every_steps: int | None = Field(None, ge=1, description="Renew checkpoint-last.pth every N steps.")
     save_every_minutes: float | None = Field(None, gt=0, description="Renew checkpoint-last.pth every N minutes.")
     monitor: str = Field("off", description='What makes a model the best: "max val_miou", "min val_loss" or "off".')

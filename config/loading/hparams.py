@@ -41,7 +41,9 @@ class Hparams(Strict):
 
     smoke_test: bool = Field(False, description="Two epochs of two batches.")
     model_name: Literal["deeplabv3", "segformer"] = Field("deeplabv3", description="The network.")
-    backbone_name: Literal["mobilenet_v3_large", "resnet50", "resnet101"] = Field("resnet101", description="Its trunk.")
+    backbone_name: Literal["mobilenet_v3_large", "resnet50", "resnet101"] = Field(
+        "resnet101", description="Its backbone."
+    )
     scenario_name: str = Field("scenario_name", min_length=1, description="Name of the training.")
     seed: int = Field(13, ge=0, description="Seed of the training.")
     dataset_train_name: Literal[
@@ -127,8 +129,8 @@ def translate_hparams(content: Mapping[str, Any], file: str) -> tuple[Tree, Tree
     config = {} if hparams is None else _translated(hparams, faults, otherwise)
     if faults:
         raise Faults(f"{file}: {fault}" for fault in faults).error()
-    told = "".join(f" {key}: {reason}." for key, reason in otherwise.items())
-    logger.warning(f"{file}: hparams of a study of sparse labels, see docs/sparse_labels.md.{told}")
+    reasons = "".join(f" {key}: {reason}." for key, reason in otherwise.items())
+    logger.warning(f"{file}: hparams of a study of sparse labels, see docs/sparse_labels.md.{reasons}")
     return config, ours
 
 

@@ -87,8 +87,8 @@ def translate_run(content: Mapping[str, Any], file: str) -> tuple[Tree, Tree]:
     translated = {} if run is None else _translated(run, faults, inert)
     if faults:
         raise Faults(f"{file}: {fault}" for fault in faults).error()
-    told = "".join(f" {key}: {reason}." for key, reason in inert.items())
-    keys = f" Keys that do not act, or act otherwise:{told}" if told else ""
+    reasons = "".join(f" {key}: {reason}." for key, reason in inert.items())
+    keys = f" Keys that do not act, or act otherwise:{reasons}" if reasons else ""
     logger.warning(f"{file}: a run of POPNASv3 is read as a search, see docs/popnas_runs.md.{keys}")
     return translated, ours
 

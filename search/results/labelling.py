@@ -125,12 +125,12 @@ def answer(sparse: Labelling, dense: Labelling, result: str, sign: int) -> str:
         certain = f"{CONFIDENCE:.0%} from {interval[0]:+.4f} to {interval[1]:+.4f}, {count} seeds"
         is_decided = interval[0] > 0 or interval[1] < 0
     many, few = (f'{each.text} ("{each.condition}")' for each in (sparse, dense))
-    verdict = f"it is open whether {many} or {few} are better"
+    answer = f"it is open whether {many} or {few} are better"
     if is_decided:
-        verdict = f"{many} are {'better' if difference.mean * sign > 0 else 'worse'} than {few}"
+        answer = f"{many} are {'better' if difference.mean * sign > 0 else 'worse'} than {few}"
     means = [Spread({seed: each.spread.values[seed] for seed in difference.values}).mean for each in (sparse, dense)]
     return (
-        f"At {sparse.megapixels:.2f} and {dense.megapixels:.2f} labelled megapixels, {verdict}: {result} "
+        f"At {sparse.megapixels:.2f} and {dense.megapixels:.2f} labelled megapixels, {answer}: {result} "
         f"{means[0]:.4f} and {means[1]:.4f}, difference {difference.mean:+.4f} ({certain})."
     )
 

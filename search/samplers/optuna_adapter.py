@@ -124,10 +124,10 @@ class OptunaSampler(Sampler):
         done = {each.number: each.drawn for each in observations}
         known = dict(zip(values, bounded(list(values.values())), strict=True))
         here = [each for each in observations if each.number >= 0]  # those of another study run no more
-        unjudged = [each.drawn for each in here if each.is_running and each.number not in values]
+        unknown = [each.drawn for each in here if each.is_running and each.number not in values]
         origin: Origin = "model" if len(values) >= self._num_startup else "random"
         with _quiet():
-            study = self._study([(done[each], known[each]) for each in known], [*unjudged, *running], number, rng)
+            study = self._study([(done[each], known[each]) for each in known], [*unknown, *running], number, rng)
             proposals = (Suggestion(study.ask(self.space), origin) for _ in range(_ATTEMPTS))
             return self._untaken.first(proposals, taken, rng)
 

@@ -161,7 +161,7 @@ def check_changes(changes: Mapping[str, Any], place: str, faults: Faults, more: 
             for key in path.split("."):
                 value = value.get(key) if isinstance(value, Mapping) else None
             if value is not None:
-                repair = f"Write epochs beside {place.rpartition('.')[2]}" if path == "trainer.epochs" else "Remove it"
+                repair = f"Write epochs next to {place.rpartition('.')[2]}" if path == "trainer.epochs" else "Remove it"
                 faults.add(place, f"{path}: {show(value)}, and the search sets it. {repair}.")
 
 

@@ -24,13 +24,6 @@ def blocks(language):
     ]
 
 
-def commands():
-    """(page, script, arguments) of every line that runs a Python file."""
-    lines = [(page, line) for page, text in blocks("bash") for line in text.splitlines()]
-    found = [(page, re.search(r"python ((?:\w+/)*\w+\.py)(.*)", line)) for page, line in lines]
-    return [(page, match.group(1), match.group(2).strip()) for page, match in found if match]
-
-
 def tiny(config):
     """The same run in a second: small images, few of them, a narrow network."""
     config["arch"]["args"] = {"channels": [4, 8]}

@@ -143,10 +143,10 @@ def disk_findings(needed: float, free: float, folder: Path, files: int) -> list[
     """Return a warning if the checkpoints of a run do not fit on the disk, or nearly fill it."""
     if needed <= CROWDED * free:
         return []
-    verdict = "they do not fit" if needed > free else "little is left"
+    problem = "they do not fit" if needed > free else "little is left"
     message = (
         f"{folder}: the {files} checkpoints of this run need {size_in_words(needed)}, and {size_in_words(free)} are "
-        f"free: {verdict}. Free some space, name another trainer.save_dir, or raise trainer.save_period."
+        f"free: {problem}. Free some space, name another trainer.save_dir, or raise trainer.save_period."
     )
     return [Finding("config", "trainer.save_dir", message, is_fault=False)]
 

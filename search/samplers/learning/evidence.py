@@ -67,8 +67,8 @@ def comparable_values(
         if stopped:
             found |= _estimates(tables[rung], tables[level], stopped)
     worst = tuple(np.array(list(found.values())).min(axis=0).tolist()) if found else (0.0,) * num_objectives
-    judged = [each.number for each in known if each.has_failed or reached.get(each.number)]
-    return {number: found.get(number, worst) for number in judged}
+    rated = [each.number for each in known if each.has_failed or reached.get(each.number)]
+    return {number: found.get(number, worst) for number in rated}
 
 
 def check_random_share(share: float) -> None:
