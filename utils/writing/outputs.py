@@ -206,7 +206,8 @@ def require_output(path: Path, option: str, kind: OutputKind, originals: Origina
             f"{option} {path}: would write over {original}, which this command reads. An original is never replaced. "
             "Name another file or folder."
         )
-    if target.stat().st_size and not _is_one(kind, target):
+    is_empty = target.is_file() and not target.stat().st_size  # a disk has the size 0, too
+    if not is_empty and not _is_one(kind, target):
         others = f", or say {kind.unless}" if kind.unless else ""
         raise ConfigError(
             f"{option} {path}: would write over a file that is not {kind.name}. Only such a file is replaced. Name "
