@@ -248,3 +248,17 @@ def test_predictions_have_different_names_below_the_common_folder():
         "a/2.tif": "2.png",
     }
     assert prediction_names(["1.jpg"]) == {"1.jpg": "1.png"}
+    assert prediction_names(["a/1.jpg", "b/1.jpg"]) == {"a/1.jpg": "a/1.png", "b/1.jpg": "b/1.png"}
+    assert prediction_names(["../a/1.jpg", "b/1.jpg"])["b/1.jpg"].endswith("/b/1.png")  # never outside of the folder
+    absolute = os.path.abspath("b/1.jpg")
+    assert prediction_names(["a/1.jpg", "a/./1.jpg", absolute]) == {
+        "a/1.jpg": "a/1.png",
+        "a/./1.jpg": "a/1.png",
+        absolute: "b/1.png",
+    }
+    assert prediction_names(["1.jpg", "1.png", "1.jpg.bmp"]) == {
+        "1.jpg": "1.jpg.png",
+        "1.png": "1.png.png",
+        "1.jpg.bmp": "1.jpg.bmp.png",
+    }
+    assert prediction_names([]) == {}

@@ -229,7 +229,7 @@ def test_a_photo_of_four_channels_is_turned_like_its_colours(tmp_path, suffix):
     exif = Image.Exif()
     exif[0x0112] = 8
     pixels = np.random.default_rng(0).integers(1, 256, (4, 6, 4), dtype=np.uint8)
-    pixels[..., 3] = 255 if suffix == "tif" else 254  # a TIFF holds colours multiplied by alpha
+    pixels[..., 3] = 254
     Image.fromarray(pixels).save(
         tmp_path / f"a.{suffix}", exif=exif, **({"lossless": True} if suffix == "webp" else {})
     )

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from data_loader.images.files import image_size, read_image, read_mask
+from data_loader.images.tiff import with_colours_as_stored
 from utils.errors import DataError
 
 PEOPLE = "data/people/images/valid/0009.jpg"
@@ -183,3 +184,37 @@ def test_jpeg_masks_of_ids_are_refused(tmp_path):
         read_mask(tmp_path / "m.jpg")
     with pytest.raises(DataError, match=r"m\.jpg is a JPEG whose largest value is 1. A JPEG is divided at 128"):
         read_mask(tmp_path / "m.jpg", is_binary=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}, {"big_tiff": True}])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_changes_no_colour_of_a_tiff(tmp_path, mode, options):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, len(mode)), dtype=np.uint8)
+    Image.fromarray(pixels, mode).save(tmp_path / "a.tif", **options)
+    colours = pixels[..., :3] if mode == "RGBA" else np.repeat(pixels[..., :1], 3, axis=2)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), colours)
+    if mode == "RGBA":
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif", in_channels=4), pixels)
+
+
+def test_a_tiff_that_would_be_decoded_wrongly_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((4, 6, 3), np.uint16))
+    data = (tmp_path / "a.tif").read_bytes()
+    interleaved, separate = (struct.pack("<HHIH", 284, 3, 1, kind) for kind in (1, 2))
+    assert interleaved in data
+    (tmp_path / "a.tif").write_bytes(data.replace(interleaved, separate))
+    with pytest.raises(
+        DataError, match=r"a\.tif cannot be read .* channels of 16 bits lie in separate planes, and must"
+    ):
+        read_image(tmp_path / "a.tif")
+
+
+def test_headers_of_tiffs_of_any_kind_are_read():
+    """A list of one property: ExtraSamples, of which the second says alpha that is independent of the colours."""
+    plain = struct.pack(">2sHIHHHI2HI", b"MM", 42, 8, 1, 338, 3, 2, 0, 2, 0)
+    assert with_colours_as_stored(plain) == plain.replace(b"\0\0\0\2\0\0\0\0", bytes(8))
+    far = struct.pack("<2sHIHHHII3H", b"II", 42, 8, 1, 338, 3, 3, 22, 0, 1, 2)
+    assert with_colours_as_stored(far) == far[:-2] + bytes(2)
+    cut, beyond = far[:-1], struct.pack("<2sHIQQHHQQ", b"II", 43, 8, 16, 1, 338, 3, 9, 2**64 - 1)
+    for data in (cut, beyond, b"II*\0", b"MM\0+", plain[:12]):
+        assert with_colours_as_stored(data) == data

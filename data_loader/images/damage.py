@@ -8,6 +8,8 @@ import re
 import zlib
 from typing import Literal
 
+from data_loader.images.tiff import TIFF_STARTS
+
 JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 CUT_OFF = "it is cut off"
@@ -41,7 +43,7 @@ def find_damage(data: bytes) -> str | None:
         elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             if len(data) < _RIFF_HEADER + int.from_bytes(data[4:8], "little"):
                 raise _Damaged(CUT_OFF)
-        elif data.startswith((b"II*\0", b"MM\0*")):
+        elif data.startswith(TIFF_STARTS):
             order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
             if int.from_bytes(data[4:8], order) + 2 > len(data):  # the place of the list of properties
                 raise _Damaged(CUT_OFF)

@@ -22,6 +22,7 @@ from data_loader.images.masks import (
     mask_labels,
     require_opaque_object,
 )
+from data_loader.images.tiff import TIFF_STARTS, with_colours_as_stored
 from utils.errors import DataError
 from utils.files import IMAGE_SUFFIXES, open_regular, require_decoded_size
 from utils.geometry import Size
@@ -240,7 +241,7 @@ def _mask_pixels(data: bytes, path: str | Path, kind: str | None) -> np.ndarray 
 
 def _upright(image: np.ndarray, data: bytes) -> np.ndarray:
     """Turn an image (h, w) or (h, w, C) as the EXIF orientation in its file says; that of a TIFF has been obeyed."""
-    if data.startswith((b"II*\0", b"MM\0*")) or not any(mark in data for mark in _EXIF_MARKS):
+    if data.startswith(TIFF_STARTS) or not any(mark in data for mark in _EXIF_MARKS):
         return image
     exif = Image.Exif()
     try:
@@ -346,11 +347,13 @@ def _read_bytes(path: str | Path, max_decoded_mb: int | None, channels: int | No
 
 
 def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
-    """Decode a file with OpenCV, channels BGR."""
+    """Decode a file with OpenCV, channels BGR; alpha changes no colour."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(with_colours_as_stored(data), np.uint8), flags)
     except cv2.error as error:
         raise DataError(_unreadable(path, error.err)) from None
+    except ValueError as error:
+        raise DataError(_unreadable(path, error)) from None
     if image is None:
         raise DataError(_unreadable(path, _DAMAGED))
     if image.dtype not in (np.uint8, np.uint16):

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
+from data_loader.images.tiff import TIFF_STARTS
 from utils.errors import DataError
 
 _LOSSY_FORMATS = {"JPEG", "MPO", "JPEG2000", "AVIF", "HEIF", "DDS"}  # as Pillow names them
 _LOSSY_IN_TIFF = {"jpeg", "tiff_jpeg", "webp"}  # compressions, as Pillow names them
-_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _TIFF_COMPRESSION = 259
 _COLOR_TOLERANCE = 64  # levels by which a lossy file makes the channels of grey differ, at most
 _LEAST_AREA = 0.01  # of the pixels: the interior of a value that fills areas; soft edges have none
@@ -33,7 +33,7 @@ def lossy_kind(data: bytes) -> str | None:
         return None
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if data.startswith(_TIFF_STARTS):
+            if data.startswith(TIFF_STARTS):
                 compression = COMPRESSION_INFO.get(image.tag_v2.get(_TIFF_COMPRESSION), "")  # type: ignore[attr-defined]
                 return (
                     f"TIFF with {compression.split('_')[-1].upper()} inside" if compression in _LOSSY_IN_TIFF else None

@@ -107,7 +107,7 @@ class PredictionFiles:
         partial = self.archive.with_name(f".{self.archive.name}.part")
         try:
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
-                for path in sorted(self.written):
+                for path in sorted(set(self.written)):  # a photo may be listed twice
                     archive.writestr(zipfile.ZipInfo(_entry(path, self.folder), _TIME), path.read_bytes())
                 archive.comment = ARCHIVE_MARK
             os.replace(partial, self.archive)
@@ -131,21 +131,19 @@ def _entry(path: Path, folder: Path) -> str:
 
 
 def prediction_names(names: Sequence[str]) -> dict[str, str]:
-    """Return the relative file of each photo's prediction, all of which are different.
+    """Return the file of each photo's prediction, relative to their folder and below it; all are different.
 
     Args:
-        names: Files of the photos.
+        names: Files of the photos, relative to the working folder or absolute.
     """
-    parents = [str(PurePath(name).parent) for name in names]
-    common = os.path.commonpath(parents) if parents and len(set(map(os.path.isabs, parents))) == 1 else ""
-    relative = {name: os.path.relpath(name, common) if common else os.path.basename(name) for name in names}
-    stems = Counter(str(PurePath(path).with_suffix("")) for path in relative.values())
-    return {
-        name: str(PurePath(path).with_suffix(".png"))
-        if stems[str(PurePath(path).with_suffix(""))] == 1
-        else path + ".png"
-        for name, path in relative.items()
-    }
+    whole = {name: os.path.abspath(name) for name in names}
+    common = os.path.commonpath([os.path.dirname(path) for path in whole.values()]) if whole else ""
+    relative = {name: os.path.relpath(path, common) for name, path in whole.items()}
+    files = {path: str(PurePath(path).with_suffix(".png")) for path in relative.values()}
+    # `1.jpg` and `1.png` become `1.jpg.png` and `1.png.png`, which may be the file of another photo in turn.
+    while clashes := {file for file, count in Counter(files.values()).items() if count > 1}:
+        files = {path: f"{path}.png" if file in clashes else file for path, file in files.items()}
+    return {name: files[path] for name, path in relative.items()}
 
 
 def require_export_folder(folder: Path, archive: Path) -> None:
