@@ -227,11 +227,14 @@ class BaseTrainer(ABC):
         return self.monitor.best
 
     @property
+    def stale_epochs(self) -> int:
+        """Epochs without a new best, as `early_stop` counts them."""
+        return self.monitor.stale_epochs
+
+    @property
     def is_finished(self) -> bool:
         """Whether no epoch is left to do."""
-        is_stale = (
-            bool(self.monitor.name) and self.early_stop is not None and self.monitor.stale_epochs >= self.early_stop
-        )
+        is_stale = bool(self.monitor.name) and self.early_stop is not None and self.stale_epochs >= self.early_stop
         return self.epoch >= self.epochs or is_stale or self.stop_reason is not None
 
     @property

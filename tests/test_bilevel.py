@@ -434,6 +434,25 @@ def test_a_stable_genotype_ends_the_run_and_a_resume_of_it_stays_ended(tmp_path,
     assert train(None, resume=str(tmp_path / "run")).epochs == 3
 
 
+def test_early_stopping_waits_until_the_architecture_has_learned(caplog):
+    arguments = {"architecture_from_epoch": 3, "architecture_lr": 1e-9}
+    # The genotype is new in the first epoch alone, which so remains the best.
+    changes = {"trainer__monitor": "max genotype_changed", "trainer__early_stop": 1}
+    trainer = bilevel_trainer(bilevel_config(trainer__args=arguments, **changes))
+    assert trainer.fit().epochs == 3
+    assert [entry["steps"] for entry in trainer.architectures] == [0, 0, STEPS]
+    assert not caplog.records
+
+
+def test_a_run_that_ends_before_its_architecture_learns_says_that_the_genotype_is_random(caplog):
+    trainer = bilevel_trainer(bilevel_config(trainer__args={"architecture_from_epoch": 3}))
+    trainer.request_stop("a test")
+    trainer.epoch = 1
+    trainer.fit()
+    assert "ended after epoch 1, and its architecture learns from epoch 3 on" in caplog.text
+    assert "their genotype is random" in caplog.text
+
+
 def test_the_file_of_the_architecture_has_every_epoch_and_decodes(tmp_path):
     config = bilevel_config(trainer__args=LEARNING, trainer__tensorboard=True, trainer__pictures=0)
     folder = tmp_path / "run"
@@ -488,7 +507,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_heat_maps_frame_the_genotype():
     model = bilevel_trainer(bilevel_config()).network
-    notes = architecture_notes(entry_of(model, 7))
+    notes = architecture_notes(entry_of(model, 7, 0))
     for name, size in (("alpha", 5), ("beta", 12)):
         image = notes[f"architecture/{name}"]
         assert image.dtype == np.uint8

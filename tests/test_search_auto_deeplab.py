@@ -92,9 +92,9 @@ class Decided(Simulation):
     def session(self, kill_at=None, watchers=()):
         def write(event, _state):
             if event.name == "search.ended":
-                (self.folder / "candidates" / f"{event.candidate:05d}" / ARCHITECTURES).write_text(
-                    architectures(self.courses[event.candidate])
-                )
+                course = self.courses[event.candidate]
+                text = course if isinstance(course, str) else architectures(course)
+                (self.folder / "candidates" / f"{event.candidate:05d}" / ARCHITECTURES).write_text(text)
 
         return super().session(kill_at, [*watchers, write])
 
@@ -135,6 +135,35 @@ def test_a_supernet_is_decoded_at_the_epoch_that_is_asked_for(tmp_path):
     study = simulation.run()
     assert decoded(simulation) == [(0, 2)]
     assert study.strategy.config_of(0)["arch"]["args"]["genotype"] == OTHER.to_json()
+
+
+def untrained(epochs, trained=0):
+    """A course whose last epochs alone are trained."""
+    content = json.loads(architectures([ONE] * epochs))
+    for entry in content["epochs"]:
+        entry["steps"] = max(0, entry["epoch"] - epochs + trained)
+    return json.dumps(content)
+
+
+def test_a_supernet_whose_architecture_has_not_learned_is_not_decoded(tmp_path):
+    courses = [untrained(4), untrained(4, trained=1)]
+    simulation = decided(tmp_path, courses)
+    study = simulation.run()
+    assert decoded(simulation) == [(1, 4)]
+    assert {run.candidate for run in study.state.retrained.values()} == {1}
+    rows = {row[0]: row[-1] for row in study.record().sections[0]["table"][1:]}
+    assert rows == {0: "not decoded: after epoch 4 its architecture has not learned", 1: "1 blocks"}
+
+
+def test_without_a_supernet_that_has_learned_nothing_is_trained_again(tmp_path):
+    simulation = decided(tmp_path, [untrained(4), untrained(4)])
+    message = r"random: candidate 0 after epoch 4, 1 after epoch 4\. Set a lower search.*architecture_from_epoch"
+    for _ in range(2):  # and when it is continued
+        with pytest.raises(SearchError, match=message):
+            simulation.run()
+    events = [each.name for each in simulation.events]
+    assert events.count("decode.untrained") == 2
+    assert "retrain.job" not in events
 
 
 class Declining(World):
@@ -498,7 +527,9 @@ def test_the_live_table_says_what_was_decoded():
     event = Event("decode.decoded", 3, {"epoch": 7, "genotype": ONE.to_json()}, 0.0)
     terminal = Terminal("s", 1, table=LiveTable(stream=stream, clock=lambda: -math.inf))
     terminal.watch(event, StudyState(parse_objectives(["max val_miou"]), 9))
+    terminal.watch(Event("decode.untrained", 4, {"epoch": 2}, 0.0), StudyState(parse_objectives(["max val_miou"]), 9))
     assert "Candidate 3 decoded after epoch 7: strides 4 8 16\n" in stream.getvalue()
+    assert "Candidate 4 is not decoded: after epoch 2 its architecture has not learned" in stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -633,6 +664,9 @@ def test_the_genotype_of_a_study_is_exported_from_its_journal(finished, tmp_path
     for epoch, expected in [(None, decoded_event.data["genotype"]), (2, decoded_event.data["genotype"]), (1, ONE)]:
         export_genotype(study, file, epoch=epoch)
         assert json.loads(file.read_text()) == (expected if isinstance(expected, dict) else expected.to_json())
+    course.write_text(untrained(3, trained=1))
+    texts = [export_genotype(study, file, epoch=epoch) for epoch in (1, 3)]
+    assert [text.endswith("(random: until then its architecture has not learned)") for text in texts] == [True, False]
     course.unlink()
     export_genotype(study, file)
     assert json.loads(file.read_text()) == decoded_event.data["genotype"]

@@ -360,7 +360,7 @@ def export_genotype(study: StudyRecord, path: Path, *, candidate: int | None = N
     decoded = [each for each in read_events(journal_to_read(Path(study.folder))) if each.kind == "decoded"]
     recorded = next((each.data for each in decoded if each.candidate == number), None)
     if recorded is not None and epoch in (None, recorded["epoch"]):  # also if the run folder was deleted
-        genotype, after = Genotype.from_json(recorded["genotype"]), recorded["epoch"]
+        genotype, after, is_untrained = Genotype.from_json(recorded["genotype"]), recorded["epoch"], False
     else:
         course = read_course(Path(study.folder) / chosen.folder / ARCHITECTURES)
         found = course[-1] if epoch is None else next((each for each in course if each.epoch == epoch), None)
@@ -369,6 +369,7 @@ def export_genotype(study: StudyRecord, path: Path, *, candidate: int | None = N
                 f"--epoch {epoch}: candidate {number} has the epochs {course[0].epoch} to {course[-1].epoch}. Name one "
                 "of them."
             )
-        genotype, after = found.decode(), found.epoch
+        genotype, after, is_untrained = found.decode(), found.epoch, found.is_untrained
     write_json(path, genotype.to_json())
-    return f"candidate {number} after epoch {after}, strides {path_text(genotype)}"
+    note = " (random: until then its architecture has not learned)" if is_untrained else ""
+    return f"candidate {number} after epoch {after}, strides {path_text(genotype)}{note}"

@@ -170,6 +170,11 @@ class Terminal:
         if event.kind == "decoded":
             strides = " ".join(map(str, event.data["genotype"]["strides"]))
             self.table.say(f"Candidate {event.candidate} decoded after epoch {event.data['epoch']}: strides {strides}")
+        if event.kind == "untrained":
+            self.table.say(
+                f"Candidate {event.candidate} is not decoded: after epoch {event.data['epoch']} its architecture has "
+                "not learned, and its genotype is random"
+            )
         if event.kind == "generation" and event.data.get("is_audit"):
             self.table.say("The predictions of the last generation are compared with its results")
         elif event.kind == "generation":

@@ -33,12 +33,19 @@ class ArchitectureEpoch:
         alpha: (E, 8) logits of the operations on the edges of a cell.
         beta: (L, 4, 3) logits of the moves between levels.
         edges: (E,) logits of the edges, of a supernet that weighs them.
+        steps: Steps that have trained them so far; None if the file does not say it.
     """
 
     epoch: int
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64]
     edges: NDArray[np.float64] | None = None
+    steps: int | None = None
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether they are known to be as they began: the genotype is random."""
+        return self.steps == 0
 
     def decode(self) -> Genotype:
         """Return the genotype that they prefer."""
@@ -48,7 +55,8 @@ class ArchitectureEpoch:
     def from_json(cls, entry: Mapping[str, Any]) -> "ArchitectureEpoch":
         """Return the architecture that an entry of the file describes."""
         edges = None if entry.get("edges") is None else np.array(entry["edges"], float)
-        return cls(int(entry["epoch"]), np.array(entry["alpha"], float), np.array(entry["beta"], float), edges)
+        steps = None if entry.get("steps") is None else int(entry["steps"])
+        return cls(int(entry["epoch"]), np.array(entry["alpha"], float), np.array(entry["beta"], float), edges, steps)
 
 
 def read_course(path: Path, *, restores: bool = False) -> list[ArchitectureEpoch]:
@@ -128,6 +136,8 @@ def course_sections(
     shown = Genotype.from_json(genotype) if genotype is not None else course[-1].decode() if course else None
     if shown is not None:
         state = "as it is trained again" if genotype is not None else "so far"
+        if genotype is None and course[-1].is_untrained:
+            state = "which are random: the architecture has not learned yet"
         of_epoch = next((each for each in course if each.epoch == epoch), course[-1] if course else None)
         beta = of_epoch.beta if of_epoch is not None and of_epoch.beta.shape[0] == shown.num_layers else None
         sections.append(

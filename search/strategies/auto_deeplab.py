@@ -21,6 +21,7 @@ from search.strategies.base import Outcome
 from search.strategies.multi_fidelity import MultiFidelity, candidate_folder
 from search.strategies.supernet import (
     ANY_GENOTYPE,
+    OVERLAY,
     contradictions,
     laid_over,
     overlay_faults,
@@ -46,7 +47,7 @@ class SupernetSearch(MultiFidelity):
     the journal. Supernets with equal genotypes are one. The best, by their results after the epoch of which they are
     decoded, are trained again by the config of the study with the genotype as `arch.args.genotype`: the result is one
     of these networks, never a supernet. A candidate is decoded once, at its end, also if a scheduler of a grown study
-    continues its training later.
+    continues its training later. One that ended before its architecture learned is not decoded: its genotype is random.
 
     Args:
         parts: The parts of the study.
@@ -69,6 +70,7 @@ class SupernetSearch(MultiFidelity):
         self.final = Space(without_search(parts.config))
         self._genotypes: dict[int, dict[str, Any]] = {}
         self._epochs: dict[int, int] = {}  # at which they were decoded
+        self._untrained: dict[int, int] = {}  # last epochs of those whose architecture has not learned
         self._results: dict[int, dict[str, Any]] = {}  # of that epoch: an earlier best one had another genotype
 
     @classmethod
@@ -137,6 +139,8 @@ class SupernetSearch(MultiFidelity):
             self._genotypes[event.candidate] = event.data["genotype"]
             self._epochs[event.candidate] = event.data["epoch"]
             self._results[event.candidate] = event.data.get("results", {})
+        if event.stage == DECODE and event.kind == "untrained" and event.candidate is not None:
+            self._untrained[event.candidate] = event.data["epoch"]
 
     def next(self, idle: int) -> Sequence[Task]:
         """Return the tasks of the next supernets; when all are done, decode them."""
@@ -157,10 +161,10 @@ class SupernetSearch(MultiFidelity):
         ranked = (index for index, each in candidates if is_ranked(each.record, self.parts.objectives))
         # With a spent budget the training of some is not at its end, and continues with a larger one.
         ended = (index for index in ranked if index not in self.state.jobs and not self.may_resume(index))
-        return [index for index in ended if index not in self._genotypes]
+        return [index for index in ended if index not in self._genotypes and index not in self._untrained]
 
     def _decode(self, candidate: int) -> None:
-        """Record the genotype of a supernet."""
+        """Record the genotype of a supernet, or that it has none but a random one."""
         record = self.state.candidates[candidate].record
         last = min(self.decode_epoch or record.epochs, record.epochs)
         folder = run_folder(self.study.folder, candidate_folder(candidate))
@@ -170,6 +174,9 @@ class SupernetSearch(MultiFidelity):
                 f"{folder / ARCHITECTURES}: it has no epoch {last}, after which candidate {candidate} is decoded. Put "
                 "back a copy of the file, and continue with --resume auto."
             )
+        if course[last].is_untrained:
+            self.study.record(f"{DECODE}.untrained", candidate, epoch=last)
+            return
         genotype = course[last].decode()
         row, parts = record.reports[last - 1], self.parts
         names = [*(goal.name for goal in parts.objectives), *(each.name for each in parts.constraints)]
@@ -197,6 +204,14 @@ class SupernetSearch(MultiFidelity):
             config = self.config_of(candidate)
             if config is not None:
                 found.setdefault(plain_json(config), candidate)
+        if not found and self._untrained:
+            ends = ", ".join(f"{each} after epoch {epoch}" for each, epoch in sorted(self._untrained.items()))
+            raise SearchError(
+                f"{self.study.folder}: no supernet is decoded. These have ended before their architecture learned, so "
+                f"that their genotypes are random: candidate {ends}. Set a lower {OVERLAY}.trainer.args."
+                f"architecture_from_epoch, or leave out what ended them, and begin a new search. A random network for "
+                'comparison is arch.args.genotype "random:17", without a search.'
+            )
         if not found:
             raise SearchError(
                 f"{self.study.folder}: no supernet was trained to its end ({self.spent_budget or 'none runs'}), and "
@@ -248,6 +263,9 @@ class SupernetSearch(MultiFidelity):
                 cell = f"{genotype.num_blocks} blocks" if twin == index else f"the same as candidate {twin}"
                 values = [self._results[index].get(goal.name) for goal in self.parts.objectives]
                 rows.append([index, self._epochs[index], *values, path_text(genotype), cell])
+            elif index in self._untrained:
+                reason = f"not decoded: after epoch {self._untrained[index]} its architecture has not learned"
+                rows.append([index, *[None] * (len(head) - 2), reason])
         text = "" if len(rows) > 1 else "No supernet is decoded yet."
         found: list[Mapping[str, Any]] = [{"title": "Genotypes", "text": text, "table": rows if not text else []}]
         shown = self.study.front() or order

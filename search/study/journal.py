@@ -53,6 +53,7 @@ KINDS: dict[str, dict[str, Types]] = {
     "measured": {"latency_ms": _NUMBER},  # again, at the end of the study
     "deleted": {"bytes": int},  # its checkpoints were deleted
     "decoded": {"epoch": int, "genotype": dict},  # results: the architecture that its supernet has found
+    "untrained": {"epoch": int},  # the supernet has ended before its architecture learned, and is not decoded
     "generation": {"blocks": int, "round": int, "cells": list},  # estimates, predictors, audit: they are trained next
     "selected": {"candidates": list, "networks": list},  # networks of the best cells, which are trained longer
     "pooled": {"results": dict},  # reason: results over all folds, of which this candidate is the last

@@ -320,6 +320,7 @@ _OF_STRATEGIES = (
     "dropped",
     "warm_started",
     "decoded",
+    "untrained",
     "generation",
     "selected",
 )  # kinds that a strategy itself applies

@@ -28,9 +28,10 @@ from utils.registry import OptionGroup
 
 ARCHITECTURE_FILE = "architecture.json"
 Entry = dict[str, Any]
-"""The architecture after an epoch: `{"epoch": 1, "alpha": [[...]], "beta": [[[...]]], "genotype": {...}}`, logits.
+"""The architecture after an epoch: `{"epoch": 1, "steps": 0, "alpha": [[...]], "beta": [[[...]]], "genotype": {...}}`.
 
-A supernet that weighs its edges has `"edges": [...]`, too.
+Alpha and beta are logits; `steps` counts those that have trained them. A supernet that weighs its edges has
+`"edges": [...]`, too.
 """
 _MOVES = ("finer", "same", "coarser")
 _IMPOSSIBLE = -1e9  # a logit whose weight is 0, and whose gradient is a number
@@ -131,10 +132,10 @@ def entropy_share(alpha: Tensor, beta: Tensor) -> Tensor:
     return torch.stack(shares).mean()
 
 
-def entry_of(network: Supernet, epoch: int) -> Entry:
-    """Return the record of the present architecture after an epoch, counted from 1, as plain data."""
+def entry_of(network: Supernet, epoch: int, steps: int) -> Entry:
+    """Return the record of the present architecture after an epoch, counted from 1, and after steps, as plain data."""
     alpha, beta = (np.asarray(each).tolist() for each in network.architecture())
-    entry = {"epoch": epoch, "alpha": alpha, "beta": beta, "genotype": network.decode().to_json()}
+    entry = {"epoch": epoch, "steps": steps, "alpha": alpha, "beta": beta, "genotype": network.decode().to_json()}
     edges = getattr(network, "edges", None)
     return entry if edges is None else entry | {"edges": edges.tolist()}
 

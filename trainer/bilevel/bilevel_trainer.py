@@ -146,6 +146,11 @@ class BilevelTrainer(Trainer):
         return wanted is not None and epochs_unchanged(done, self.first_epoch) >= wanted
 
     @property
+    def stale_epochs(self) -> int:
+        """Epochs without a new best in which the architecture learned: `early_stop` must not end a run before."""
+        return min(super().stale_epochs, max(0, self.epoch - self.first_epoch + 1))
+
+    @property
     def is_finished(self) -> bool:
         """Whether no epoch is left to do, or the genotype is stable."""
         return super().is_finished or self.is_stable
@@ -160,6 +165,14 @@ class BilevelTrainer(Trainer):
             result = super().fit()
             if self.is_stable:
                 logger.info("The run has ended: the genotype was the same for %d epochs.", self.options.stable_epochs)
+            if not self.architecture_steps:
+                logger.warning(
+                    "The run has ended after epoch %d, and its architecture learns from epoch %d on: alpha and beta "
+                    "are as they began, and their genotype is random. Continue it with --resume auto, or set "
+                    "trainer.args.architecture_from_epoch lower.",
+                    self.epoch,
+                    self.first_epoch,
+                )
             return result
         finally:
             self._architecture_batches = None
@@ -169,7 +182,8 @@ class BilevelTrainer(Trainer):
         """Train to the end of the epoch; return its results, with entropies as shares of the largest possible."""
         row = super().train_epoch()
         # A resumed validation comes here once more: the entry replaces the one of before.
-        self.architectures = [*self.architectures[: self.epoch], entry_of(self.network, self.epoch + 1)]
+        entry = entry_of(self.network, self.epoch + 1, self.architecture_steps)
+        self.architectures = [*self.architectures[: self.epoch], entry]
         last, *before = [entry["genotype"] for entry in reversed(self.architectures[-2:])]
         alpha, beta = entropy_shares(*self.network.architecture())
         return row | {"alpha_entropy": alpha, "beta_entropy": beta, "genotype_changed": float([last] != before)}
