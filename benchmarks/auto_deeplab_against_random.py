@@ -17,6 +17,8 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +136,14 @@ def found_table(pairs: dict[int, tuple[Found, Found, float]]) -> str:
     return "\n".join(lines)
 
 
-def supernet_score(parts: EvaluationParts, genotype: Genotype) -> float:
-    """Return the validation score of a genotype's own operations and path in a trained supernet."""
-    model = parts.model
-    assert isinstance(model, AutoDeepLabSupernet)
+@contextmanager
+def computing_alone(model: AutoDeepLabSupernet, genotype: Genotype) -> Iterator[None]:
+    """Let a supernet compute the network of a genotype alone: its operations, the nodes of its path and its last head.
+
+    One-hot parameters are not enough. A node beside the path reads maps of the path two layers back, the path reads its
+    maps two layers later, and the heads add up all strides. So these nodes and heads give zeros. What remains different
+    from the decoded network: a node of the path whose maps two layers back have another stride reads none.
+    """
     alpha, beta = (torch.from_numpy(each).float() for each in encode(genotype))
     with torch.no_grad():
         model.alpha.copy_(alpha)
@@ -146,15 +152,31 @@ def supernet_score(parts: EvaluationParts, genotype: Genotype) -> float:
             names = input_names(genotype.num_blocks)
             chosen = [names[place] in dict(genotype.blocks[block]) for block, place in cell_edges(genotype.num_blocks)]
             model.edges.copy_(_SURE * torch.tensor(chosen).float())
-    measure_norms_anew(model, parts.config)
-    metrics = evaluate(
-        model,
-        parts.loader,
-        criterion=parts.criterion,
-        metrics=MetricSet(build_metrics(parts.config, parts.spec)),
-        precision=parts.precision,
-        ignore_index=parts.spec.ignore_index,
-    )
+    path = {f"{layer}_{level}" for layer, level in enumerate(genotype.levels)}
+    silent = [cell for name, cell in model.cells.items() if name not in path]
+    silent += [head for level, head in enumerate(model.heads) if level != genotype.levels[-1]]
+    hooks = [each.register_forward_hook(lambda *call: torch.zeros_like(call[-1])) for each in silent]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def supernet_score(parts: EvaluationParts, genotype: Genotype) -> float:
+    """Return the validation score of a genotype in a trained supernet, see `computing_alone`."""
+    model = parts.model
+    assert isinstance(model, AutoDeepLabSupernet)
+    with computing_alone(model, genotype):
+        measure_norms_anew(model, parts.config)
+        metrics = evaluate(
+            model,
+            parts.loader,
+            criterion=parts.criterion,
+            metrics=MetricSet(build_metrics(parts.config, parts.spec)),
+            precision=parts.precision,
+            ignore_index=parts.spec.ignore_index,
+        )
     return metrics["miou"]
 
 

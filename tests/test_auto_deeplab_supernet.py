@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks.auto_deeplab_against_random import computing_alone
 from models.auto_deeplab import AutoDeepLab, AutoDeepLabSupernet
 from models.auto_deeplab.cell import shrink
 from models.auto_deeplab.mixed import normalise
@@ -210,6 +211,26 @@ def test_at_one_hot_parameters_the_encoder_is_that_of_the_decoded_network(mixing
             assert float(theirs.std()) > 0.01
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
     assert operations == set(OPERATIONS) - {"none"}
+
+
+@pytest.mark.parametrize(("mixing", "partial"), [("outputs", 1), ("inputs", 2)])
+def test_a_supernet_that_computes_a_genotype_alone_has_no_use_for_other_nodes(mixing, partial):
+    path = (0, 0, 1, 0, 1)  # nodes beside it read its maps two layers back, and give theirs to it two layers later
+    network = supernet(layers=5, blocks=1, filter_multiplier=2, mixing=mixing, partial_channels=partial)
+    genotype = Genotype(tuple(STRIDES[level] for level in path), random_genotype(0, layers=5, blocks=1).blocks)
+    image, results, plain = images(1, 3, 32, 24), [], []
+    used = {f"cells.{layer}_{level}" for layer, level in enumerate(path)} | {"heads.1", "stem"}
+    for _ in range(2):
+        with torch.no_grad(), computing_alone(network, genotype):
+            results.append(network(image))
+        with torch.no_grad():
+            plain.append(network(image))
+            for name, weight in network.named_parameters():
+                if name.count(".") and not any(name.startswith(f"{each}.") for each in used):
+                    weight.add_(torch.randn_like(weight))
+    assert network.decode() == genotype
+    assert torch.equal(*results)
+    assert not torch.allclose(*plain), "one-hot parameters are not enough"
 
 
 def test_weights_without_a_counterpart_are_left_out_of_the_decoded_encoder():

@@ -174,7 +174,7 @@ def test_decoding_an_encoded_genotype_is_the_identity(layers, blocks):
         assert decode(alpha.astype(np.float32).tolist(), beta.astype(np.float32).tolist()) == genotype
 
 
-def test_nothing_but_the_encoded_network_contributes():
+def test_the_encoded_path_and_operations_alone_have_weight():
     for seed in range(50):
         genotype = random_genotype(seed, layers=8, blocks=4)
         alpha, beta = encode(genotype)

@@ -21,8 +21,8 @@ def course_text(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return the content of architecture.json, a line per epoch.
 
     Args:
-        entries: `{"epoch": 1, "steps": 0, "alpha": [[...]], "beta": [[[...]]], "genotype": {...}}` each, in the order of
-            epochs.
+        entries: `{"epoch": 1, "steps": 0, "alpha": [[...]], "beta": [[[...]]], "genotype": {...}}` each, in the order
+            of epochs.
 
     Raises:
         ValueError: A number is not finite.

@@ -105,8 +105,10 @@ def decode_cell(alpha: ArrayLike, edges: ArrayLike | None = None) -> tuple[Block
 def encode(genotype: Genotype) -> tuple[Floats, Floats]:
     """Return alpha (E, 8) and beta (L, 4, 3) whose weights are 1 for the genotype, and that decode to it.
 
-    Edges that the genotype has not get "none". The other nodes move to where they do not meet the path, so that
-    nothing but the genotype's own network contributes to its result.
+    Edges that the genotype has not get "none". The other nodes move to where they do not meet the path, so that a node
+    of the path reads nothing but the path from the layer before. A supernet with these parameters still computes more
+    than the genotype's network: a node beside the path may read maps of the path two layers back, and its own maps
+    reach the path two layers later and the head of their stride.
     """
     alpha = np.zeros((len(cell_edges(genotype.num_blocks)), len(OPERATIONS)))
     names = input_names(genotype.num_blocks)
