@@ -9,6 +9,7 @@ import math
 import re
 import shutil
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 
 from build import build_schedule
 from config import load_config, trainer_options
+from models.auto_deeplab import AutoDeepLabSupernet
 from search.__main__ import main as search_command
 from search.cli.export import export_genotype
 from search.cli.listing import best_text, list_text
@@ -26,6 +28,7 @@ from search.report import write_report
 from search.report.sections import inline_picture
 from search.results.architecture import ARCHITECTURES, course_sections, read_course
 from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_objectives
+from search.strategies.supernet import extreme_genotypes
 from search.study.best import write_best
 from search.study.folders import require_place
 from search.study.journal import JOURNAL, Event, read_events
@@ -765,6 +768,26 @@ def test_a_supernet_that_exceeds_the_memory_of_the_machine_is_refused_at_the_sta
     config = small_config(tmp_path)
     config["search"]["strategy"]["args"]["supernet"]["trainer"]["ema"] = 0.5
     checked_parts(config, is_new=False)  # it has begun, perhaps on another machine and by earlier rules
+
+
+def test_the_memory_of_the_final_network_is_foreseen_before_the_search(tmp_path, caplog):
+    final = {key: section for key, section in small_config(tmp_path).items() if key != "search"}
+    supernet = {"arch": {"type": "AutoDeepLabSupernet", "args": {"layers": 2, "blocks": 1}}}
+    foresee = partial(supernet_check.foresee_final_memory, final, AutoDeepLabSupernet, supernet, device="cpu")
+    with pytest.raises(ConfigError, match=r"^arch: a training step of the final network needs .* kB, which") as caught:
+        foresee(free=1000)
+    assert str(caught.value).endswith("search.retrain.changes for this training alone.")
+    least, most = (float(each) for each in re.findall(r"([\d.]+) [kM]B", str(caught.value))[:2])
+    assert 0 < least < most
+    assert not caplog.records
+    foresee(free=int(most * 1000) - 1000)
+    assert "the retraining may fail after all supernets are trained. Lower" in caplog.text
+
+
+def test_extreme_genotypes_are_genotypes_of_the_size():
+    lightest, heaviest = (Genotype.from_json(each) for each in extreme_genotypes(5, 2))
+    assert (lightest.strides, heaviest.strides) == ((8, 16, 32, 32, 32), (4,) * 5)
+    assert lightest.num_blocks == heaviest.num_blocks == 2
 
 
 def grid_of(config, **search):

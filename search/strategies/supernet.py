@@ -20,6 +20,16 @@ _EXAMPLE = (
 )
 
 
+def extreme_genotypes(layers: int, blocks: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the genotypes of a size whose networks take about the least and the most memory in training.
+
+    Maps shrink with the stride faster than they grow in width, and a separable convolution stores the most of them.
+    """
+    coarsest = [min(4 * 2**layer, 32) for layer in range(1, layers + 1)]
+    lightest, heaviest = ([dict.fromkeys(("two_back", "one_back"), name)] * blocks for name in ("skip", "sep_conv_5x5"))
+    return {"strides": coarsest, "blocks": lightest}, {"strides": [4] * layers, "blocks": heaviest}
+
+
 def laid_over(config: Mapping[str, Any], supernet: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of the supernets: `supernet` laid over that of a study, as a file is over one it extends."""
     merged = deep_merge(without_search(config), supernet)

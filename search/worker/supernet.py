@@ -1,5 +1,7 @@
 """The checks of a search by supernets that need torch: whether both networks can be trained, and in the memory here."""
 
+import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,27 +21,30 @@ from config.checking.sound import place_of
 from config.checking.splits import is_merged
 from config.faults import Faults, show
 from config.variants import without_pretrained_weights
+from search.executors.base import num_gpus_of
 from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.space.space import Space
 from search.strategies.auto_deeplab import with_genotype
-from search.strategies.supernet import ANY_GENOTYPE, OVERLAY, place_in_study, without_search
+from search.strategies.supernet import ANY_GENOTYPE, OVERLAY, extreme_genotypes, place_in_study, without_search
 from search.study.settings import StudyParts
-from search.worker.candidate import Limits, check_limits
-from trainer.inspection.costs import Facts
+from search.worker.candidate import Limits, build_training_step, check_limits
+from trainer.inspection.costs import Facts, predict_memory
 from trainer.inspection.memory import HOPELESS, free_memory, size_in_words
 from trainer.runtime.devices import RunPrecision, choose_devices
 from trainer.trainer import TrainingPlan
 from utils.errors import ConfigError
 
+logger = logging.getLogger("espalier")
+
 
 def require_trainable(parts: StudyParts) -> None:
-    """Refuse a supernet that does not fit into its limits, or not nearly into the memory of this machine.
+    """Refuse a supernet beyond its limits, and networks that do not nearly fit into the memory of this machine.
 
     The memory of a training step is predicted from shapes alone. A space with markers, and workers on other machines,
     are left to the limits of the candidates. The final network is tried in the same way, since its training begins only
-    after all supernets; its memory follows from the genotype and is not foreseen. The learning-rate schedules of both,
-    that of the final network as it is trained again, are built for the steps that they will have.
+    after all supernets; its memory is foreseen as a span, see `foresee_final_memory`. The learning-rate schedules of
+    both, that of the final network as it is trained again, are built for the steps that they will have.
 
     Raises:
         ConfigError: It does not fit, or one of the two cannot be trained with the data, loss and schedule given.
@@ -69,14 +74,61 @@ def require_trainable(parts: StudyParts) -> None:
     final_facts, fault = check_limits(final, devices=device)
     if fault and final_facts == Facts():
         raise ConfigError(fault if place_of(fault) else f"arch: {fault}")
-    _require_schedules(parts, overlay, config, final, device)
-    if facts.memory_mb is None:
-        return
-    needed, free = facts.memory_mb * 2**20, free_memory(choose_devices(config.get("n_gpu"), device)[0])
+    # The processes of a training divide its batch.
+    free = free_memory(choose_devices(config.get("n_gpu"), device)[0]) * num_gpus_of(parts.resources)
+    needed = (facts.memory_mb or 0) * 2**20
     if needed > HOPELESS * free:
         raise ConfigError(
             f"{OVERLAY}: a training step needs {size_in_words(needed)}, and {size_in_words(free)} are free. {repair}"
         )
+    foresee_final_memory(parts.retrained_config(final, final.get("seed", 0)), network, config, free, device)
+    _require_schedules(parts, overlay, config, final, device)
+
+
+def foresee_final_memory(
+    final: Mapping[str, Any], supernet: Any, config: Mapping[str, Any], free: int, device: str | None
+) -> None:
+    """Refuse a final network that does not nearly fit whatever its genotype; warn of one that may not fit.
+
+    Args:
+        final: Config of a final network as it is trained again.
+        supernet: The class of the supernets. Genotypes are only known to have the size of its arguments if it names
+            `layers` and `blocks`.
+        config: Config of a supernet.
+        free: Bytes that are free for the training.
+        device: That trains it.
+
+    Raises:
+        ConfigError: It does not fit.
+    """
+    parameters, args = inspect.signature(supernet).parameters, class_and_arguments(config, "arch", registry())[1]
+    if not {"layers", "blocks"} <= set(parameters):
+        return
+    size = [args.get(name, parameters[name].default) for name in ("layers", "blocks")]
+    lightest, heaviest = (with_genotype(final, each) for each in extreme_genotypes(*size))
+    most = predict_memory(build_training_step(heaviest, device))
+    if most is None or HOPELESS * most <= free:
+        return
+    # Where weights need more than maps, the coarse path is the heavier one.
+    least, most = sorted((most, predict_memory(build_training_step(lightest, device)) or 0))
+    if most <= free:
+        return
+    needed = f"{size_in_words(least)} to {size_in_words(most)}, which depends on its genotype"
+    repair = (
+        "Lower arch.args.filter_multiplier, or take a smaller input or batch in train_loader.args, or both in "
+        "search.retrain.changes for this training alone."
+    )
+    if least > HOPELESS * free:
+        raise ConfigError(
+            f"arch: a training step of the final network needs {needed}, and {size_in_words(free)} are free. {repair}"
+        )
+    logger.warning(
+        "arch: a training step of the final network needs %s, and %s are free: the retraining may fail after all "
+        "supernets are trained. %s",
+        needed,
+        size_in_words(free),
+        repair,
+    )
 
 
 def _require_schedules(
