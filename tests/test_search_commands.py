@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 
 from search.executors.serial import Serial
+from search.joining.leading import lead
+from search.joining.lease import Lease
+from search.joining.timing import Timing
 from search.schedulers.asha import ASHA
 from search.study.commands import COMMANDS, send_command, waiting_commands
 from search.study.folders import create_study_folder
-from search.study.journal import JOURNAL, read_events
+from search.study.journal import JOURNAL, Journal, read_events
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER
 from tests.test_search_study import CONFIG, EPOCHS, halving, parts_of
@@ -127,3 +130,57 @@ def test_a_file_that_is_no_command_is_set_aside(folder, content):
     assert [path.name for path in (folder / COMMANDS).iterdir()] == ["1.unreadable"]
     session(folder, asha(), {})
     assert len(read(folder, parts_of(asha())).candidates) == 4
+
+
+class Killed(BaseException):
+    """A kill: nothing after it is done."""
+
+
+def kill_before(name):
+    """Return an `append` of the journal that dies instead of writing an event of this name."""
+    append = Journal.append
+
+    def dying(journal, event, candidate=None, **data):
+        if event == name:
+            raise Killed
+        return append(journal, event, candidate, **data)
+
+    return dying
+
+
+@pytest.mark.parametrize("name", ["add", "enqueue"])
+def test_a_command_is_obeyed_once_though_the_search_is_killed_while_it_obeys(folder, monkeypatch, name):
+    session(folder, asha(), {})
+    data = {"add": {"num_samples": 1}, "enqueue": {"choices": [["number", 30]]}}
+    send_command(folder, name, **data[name])
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", kill_before("study.command"))
+        with pytest.raises(Killed):
+            session(folder, asha(), {})
+    assert [command.name for command in waiting_commands(folder)] == [name]
+    assert len(session(folder, asha(), {}).candidates) == 5
+    assert waiting_commands(folder) == []
+
+
+@pytest.mark.parametrize("name", ["stop", "pause", "resume"])
+def test_a_command_to_a_search_that_has_ended_does_nothing_to_the_next_one(folder, caplog, name):
+    send_command(folder, name, candidate=None)
+    assert session(folder, asha(), {}).is_done
+    assert f"{name}: it was sent to a search that has ended since" in caplog.text
+    assert waiting_commands(folder) == commands_of(folder) == []
+
+
+@pytest.mark.parametrize(("end", "is_dropped"), [(None, False), ("left", False), ("stopped", True), ("done", True)])
+def test_only_a_leader_that_takes_over_obeys_the_commands_to_the_one_before(folder, end, is_dropped):
+    timing, seen = Timing(30.0, 0.1, lambda: 0.0, lambda _: None, lambda _: None), []
+    first = Lease.claim(folder, 1, timing)
+    if end is not None:
+        first.release(end)
+    send_command(folder, "stop", candidate=None)
+
+    def run(_executor, journal):
+        seen.append(len(waiting_commands(folder)))
+        journal.close()
+
+    lead(folder, Lease.claim(folder, 2, timing), timing, run)
+    assert seen == [0 if is_dropped else 1]

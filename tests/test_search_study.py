@@ -3,11 +3,12 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from config.checking.sections import Budget, RetrainOptions
-from search.cli.listing import best_text
+from search.cli.listing import best_text, winner_commands
 from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.results.leaderboard import leaderboard, winner_of
@@ -17,10 +18,11 @@ from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.space.drawn import Drawn
 from search.strategies.multi_fidelity import MultiFidelity
+from search.study import study as study_module
 from search.study.best import read_front
 from search.study.commands import send_command
 from search.study.folders import create_study_folder, find_studies, run_folder
-from search.study.journal import JOURNAL, read_events
+from search.study.journal import JOURNAL, Journal, read_events
 from search.study.settings import StudyParts
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER, value_at
@@ -308,6 +310,52 @@ def test_a_spent_budget_ends_the_search_and_a_larger_one_goes_on(tmp_path):
     assert [candidate.epochs for candidate in second.candidates] == [EPOCHS] * 9
     straight = studied(tmp_path, parts_of(RandomSearch(9, EPOCHS)))[1]
     assert [c.objectives for c in second.candidates] == [c.objectives for c in straight.candidates]
+
+
+def killed_at(patched, method, does_die, run):
+    """Run until the process dies instead of a call with certain arguments."""
+    original = getattr(patched, method)
+
+    def dying(*args, **options):
+        if does_die(*args[1:]):
+            raise KeyboardInterrupt
+        return original(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patched, method, dying)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+
+
+@pytest.mark.parametrize("moment", ["the search ends", "the winner is written"])
+def test_a_study_that_is_continued_and_killed_is_not_done_and_says_what_best_has(tmp_path, moment):
+    study, first = studied(tmp_path, parts_of(RandomSearch(9, EPOCHS), budget=Budget(epochs=20)))
+    assert (first.is_done, winner_of(first).index) == (True, 1)
+    parts = partial(parts_of, budget=Budget(epochs=90))
+    is_end = moment == "the search ends"
+    place = (
+        (Journal, "append", lambda name, *_: name == "search.done")
+        if is_end
+        else (study_module, "write_best", lambda *_: True)
+    )
+    killed_at(*place, Study(study.folder, parts(RandomSearch(9, EPOCHS)), worker=WORKER).run)
+    record = read(study.folder, parts(RandomSearch(9, EPOCHS)))
+    assert (record.is_done, winner_of(record).index) == (False, 3)
+    assert winner_commands(record) == []
+    assert "best still has candidate 1, the winner before." in best_text(record)
+    record = Study(study.folder, parts(RandomSearch(9, EPOCHS)), worker=WORKER).run()
+    assert record.is_done
+    assert json.loads((study.folder / "best" / "result.json").read_text())["candidate"] == 3
+    assert winner_commands(record)
+
+
+def test_a_candidate_that_was_drawn_and_has_no_job_yet_is_not_at_its_end(tmp_path):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    session = Study(folder, parts_of(halving()), worker=WORKER).run
+    killed_at(Journal, "append", lambda name, candidate=None: (name, candidate) == ("search.job", 4), session)
+    assert Study(folder, parts_of(halving()), worker=WORKER).run().is_done
+    left = sorted(path.parent.name for path in (folder / "candidates").glob("*/*.pth"))
+    assert left == ["00003"]
 
 
 def test_checkpoints_that_cannot_be_promoted_are_deleted(tmp_path):

@@ -14,7 +14,7 @@ from search.results.grid import is_grid
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_result, retrained_summaries
-from search.study.best import BEST_FOLDER, CHECKPOINT, read_front
+from search.study.best import BEST_FOLDER, CHECKPOINT, earlier_winner, read_front
 from search.study.folders import CONFIG, ONNX
 from utils.plugins import command_line
 from utils.writing.text import in_one_line
@@ -84,22 +84,27 @@ def best_text(study: StudyRecord) -> str:
     for title, lines in blocks.items():
         if lines:
             parts.append("\n".join([f"{title}:", *(f"  {line}" for line in _aligned(lines))]))
-    best = Path(study.folder) / BEST_FOLDER
-    needed = (CONFIG,) if is_tabulated(study.config) else (CONFIG, CHECKPOINT)
-    missing = [str(best / name) for name in needed if not (best / name).is_file()]
-    if missing:
-        parts.append(in_one_line(f"Not written yet: {', '.join(missing)}. They are when the search is done."))
-    elif is_tabulated(study.config):
-        text = f"Its config is {best / CONFIG}. Its results are those of a table: nothing was trained."
-        parts.append(in_one_line(text))
-    else:
-        parts.append("\n".join(winner_commands(study)))
+    parts.append(_stored_text(study))
     parts += lost_retrainings(study)
     parts += [] if is_tabulated(study.config) else front_texts(study)
     if study.unknown_events:
         counted = ", ".join(f"{count} {name}" for name, count in study.unknown_events.items())
         parts.append(in_one_line(f"Events that this version does not know: {counted}."))
     return "\n\n".join(parts)
+
+
+def _stored_text(study: StudyRecord) -> str:
+    """Return the commands that use the winner in `best/`, or a sentence if these files are not there."""
+    best = Path(study.folder) / BEST_FOLDER
+    needed = (CONFIG,) if is_tabulated(study.config) else (CONFIG, CHECKPOINT)
+    missing = [str(best / name) for name in needed if not (best / name).is_file()]
+    if earlier_winner(study) is not None:
+        return in_one_line(earlier_winner_text(study))
+    if missing:
+        return in_one_line(f"Not written yet: {', '.join(missing)}. They are when the search is done.")
+    if is_tabulated(study.config):
+        return in_one_line(f"Its config is {best / CONFIG}. Its results are those of a table: nothing was trained.")
+    return "\n".join(winner_commands(study))
 
 
 def _results_of(study: StudyRecord, winner: CandidateRecord) -> list[list[str]]:
@@ -128,8 +133,23 @@ def constraints_text(study: StudyRecord, winner: CandidateRecord) -> str:
 
 
 def winner_commands(study: StudyRecord) -> list[str]:
-    """Return the command lines that train, test and use the winner in the folder `best`; none for that of a table."""
-    return [] if is_tabulated(study.config) else _commands(study, Path(study.folder) / BEST_FOLDER)
+    """Return the command lines that train, test and use the winner in the folder `best`.
+
+    There are none for the winner of a table, and for one that is not in `best` yet, see `earlier_winner`.
+    """
+    is_there = not is_tabulated(study.config) and earlier_winner(study) is None
+    return _commands(study, Path(study.folder) / BEST_FOLDER) if is_there else []
+
+
+def earlier_winner_text(study: StudyRecord) -> str:
+    """Return in words that `best/` holds an earlier winner; empty if it does not."""
+    earlier = earlier_winner(study)
+    if earlier is None:
+        return ""
+    best = Path(study.folder) / BEST_FOLDER
+    return (
+        f"{best} still has candidate {earlier}, the winner before. The present one replaces it when the search is done."
+    )
 
 
 def front_texts(study: StudyRecord) -> list[str]:

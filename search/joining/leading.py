@@ -7,9 +7,10 @@ from pathlib import Path
 
 from search.executors.base import Executor
 from search.joining.leader import JoinedMembers
-from search.joining.lease import Lease, LeaseLost
+from search.joining.lease import Lease, LeaseLost, read_end
 from search.joining.published import Publisher
 from search.joining.timing import Timing
+from search.study.commands import drop_commands_of_the_past
 from search.study.journal import JOURNAL, Journal
 from utils.errors import EspalierError, Interrupted, SearchError
 from utils.files import folder_lock
@@ -39,6 +40,8 @@ def lead(study: Path, lease: Lease, timing: Timing, run: Callable[[Executor, Jou
     publisher = Publisher(study, lease.generation, timing)
     try:
         settle(study, lease, timing)
+        if not _takes_over(study, lease):
+            drop_commands_of_the_past(study)
         journal = Journal(study / JOURNAL, wal=False, guard=lease.check)
         run(JoinedMembers(study, lease, timing, publisher.publish_in_time), journal)
         publisher.publish()
@@ -53,6 +56,14 @@ def lead(study: Path, lease: Lease, timing: Timing, run: Callable[[Executor, Jou
         lease.release("failed", f"{kind}{error}")
         raise
     lease.release("done")
+
+
+def _takes_over(study: Path, lease: Lease) -> bool:
+    """Return whether a leadership continues the work of the one before it, for the members of that one."""
+    if lease.generation == 1:
+        return False
+    end = read_end(study, lease.generation - 1)
+    return end is None or end["end"] == "left"
 
 
 def settle(study: Path, lease: Lease, timing: Timing) -> None:

@@ -21,6 +21,7 @@ from search.results.record import (
 )
 from search.results.summaries import retrained_result
 from search.samplers.base import PredictedValue
+from search.study.best import earlier_winner
 from utils.errors import SearchError
 from utils.files import read_json_object
 
@@ -176,10 +177,10 @@ def failure_groups(study: StudyRecord) -> list[list[CandidateRecord]]:
 def winner_json(data: ReportData) -> tuple[str, list[str]] | None:
     """Return the winner's file and the lines of its difference from the space; None if there is no file.
 
-    The file is `best/config.json`, or the candidate's if the study is unfinished.
+    The file is `best/config.json`, or the candidate's if it is not in `best/` yet.
     """
     folder = Path(data.study.folder)
-    files = [folder / "best" / "config.json"]
+    files = [folder / "best" / "config.json"] if earlier_winner(data.study) is None else []
     if data.winner is not None and data.winner.folder:
         files.append(folder / data.winner.folder / "config.json")
     path = next((path for path in files if path.is_file()), None)

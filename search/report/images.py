@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 from search.results.record import StudyRecord
+from search.study.best import earlier_winner
 from utils.files import open_regular
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -23,6 +24,8 @@ def winner_images(study: StudyRecord, most: int) -> tuple[list[tuple[str, str]],
     Returns:
         Name and address of each copy; the number of images without one, those that cannot be read included.
     """
+    if earlier_winner(study) is not None:  # they are another one's
+        return [], 0
     files = sorted(
         path for path in (Path(study.folder) / "best" / "pictures").glob("*") if path.suffix.lower() in _SUFFIXES
     )

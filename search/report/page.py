@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from search.cli.listing import winner_commands
+from search.cli.listing import earlier_winner_text, winner_commands
 from search.report import contents
 from search.report.contents import ReportData, hours, value_text
 from search.report.effects import contour, parallel_axes, slices
@@ -105,7 +105,7 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], **value
         summarize,
         retrained_summaries,
     ]
-    functions += [repeated_candidates, winner_commands, distinct, inline_picture]
+    functions += [repeated_candidates, winner_commands, earlier_winner_text, distinct, inline_picture]
     environment.globals |= {each.__name__: each for each in functions} | {"contents": contents}
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js", "parallel.js")]
     text = environment.get_template(template).render(

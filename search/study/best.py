@@ -106,24 +106,41 @@ def write_best(
     return winner.index
 
 
+def earlier_winner(study: StudyRecord) -> int | None:
+    """Return the candidate in `best/` if that is not the winner: the study was continued and is not done again.
+
+    Raises:
+        SearchError: The file that says so is damaged.
+    """
+    best, winner = Path(study.folder) / BEST_FOLDER, winner_of(study)
+    stored = _candidate_in(best) if (best / RESULT).is_file() else None
+    return None if winner is None or stored == winner.index else stored
+
+
 def read_front(folder: Path) -> list[FrontFolder]:
     """Return the stored front of a study in its order; empty if there is none, or the study has one objective.
 
     Raises:
         SearchError: A file is damaged.
     """
+    paths = [path for path in (folder / BEST_FOLDER).glob("*") if path.name.isdecimal() and path.is_dir()]
+    return [FrontFolder(path, _candidate_in(path)) for path in sorted(paths, key=lambda path: int(path.name))]
+
+
+def _candidate_in(folder: Path) -> int:
+    """Return the number of the candidate that is stored in a folder.
+
+    Raises:
+        SearchError: The file that says so is damaged.
+    """
 
     def damaged(reason: str) -> SearchError:
         return SearchError(f"{reason}. It says which candidate is stored there. Put back a copy of it.")
 
-    paths = [path for path in (folder / BEST_FOLDER).glob("*") if path.name.isdecimal() and path.is_dir()]
-    found = []
-    for path in sorted(paths, key=lambda path: int(path.name)):
-        candidate = read_json_object(path / RESULT, damaged).get("candidate")
-        if not isinstance(candidate, int):
-            raise damaged(f'{path / RESULT}: its "candidate" is {candidate!r}, not a number')
-        found.append(FrontFolder(path, candidate))
-    return found
+    candidate = read_json_object(folder / RESULT, damaged).get("candidate")
+    if not isinstance(candidate, int):
+        raise damaged(f'{folder / RESULT}: its "candidate" is {candidate!r}, not a number')
+    return candidate
 
 
 def require_retrained(study: StudyRecord) -> None:

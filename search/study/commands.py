@@ -26,6 +26,9 @@ _DATA: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 
 
+_OF_A_SESSION = ("pause", "resume", "stop")  # if they name no candidate
+
+
 @dataclass(frozen=True)
 class Command:
     """A wish of the user.
@@ -39,6 +42,11 @@ class Command:
     id: str
     name: str
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_of_a_session(self) -> bool:
+        """Whether it is for the search that ran when it was sent, and not for the study."""
+        return self.name in _OF_A_SESSION and self.data.get("candidate") is None
 
 
 def new_identity() -> str:
@@ -95,3 +103,15 @@ def waiting_commands(folder: Path) -> list[Command]:
 def remove_command(folder: Path, command: Command) -> None:
     """Remove a command that was obeyed."""
     (folder / COMMANDS / f"{command.id}.json").unlink(missing_ok=True)
+
+
+def drop_commands_of_the_past(folder: Path) -> None:
+    """Remove the commands for a search that ended before it could obey them; to be called when another one begins."""
+    for command in waiting_commands(folder):
+        if command.is_of_a_session:
+            logger.warning(
+                "%s: it was sent to a search that has ended since, and does nothing to this one. Send it again if it "
+                "is meant for this one.",
+                command.name,
+            )
+            remove_command(folder, command)

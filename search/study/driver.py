@@ -46,9 +46,12 @@ class Recorder:
     state: StudyState
     strategy: Strategy
     watchers: list[Watcher]
+    _command: str | None = field(default=None, init=False)  # id of the one that is carried out
 
     def record(self, name: str, candidate: int | None = None, **data: Any) -> Event:
         """Record an event."""
+        if self._command is not None:
+            data["command_id"] = self._command
         # First on disk: if a kill interrupts the rest, it follows when the journal is read again.
         event = self.journal.append(name, candidate, **data)
         self.state.apply(event)
@@ -56,6 +59,15 @@ class Recorder:
         for watch in self.watchers:
             watch(event, self.state)
         return event
+
+    @contextmanager
+    def obeying(self, command: str) -> Iterator[None]:
+        """Note the id of a command of the user in each event meanwhile, so that after a kill it is not obeyed again."""
+        self._command = command
+        try:
+            yield
+        finally:
+            self._command = None
 
 
 def replay(events: Iterable[Event], state: StudyState, strategy: Strategy, journal: Path) -> None:

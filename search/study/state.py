@@ -126,6 +126,8 @@ class StudyState:
                 f"An event {event.name} has version {event.version}, and only 1 is known here. Continue the study with "
                 "the version of this project that wrote it."
             )
+        if "command_id" in event.data:
+            self.obeyed.add(event.data["command_id"])
         if event.name == "study.begin":
             self._last_seconds = event.seconds
         elif self.sessions and event.name != "study.grown":  # it may precede the session that it is for
@@ -168,6 +170,7 @@ class StudyState:
     def _apply_to_study(self, event: Event) -> None:
         if event.kind == "begin":
             self.is_format_1 = self.is_format_1 or event.version == 0
+            self.is_done = False  # a session begins only if something is left to do
             self.sessions.append([event.seconds, event.seconds])
         elif event.kind == "done":
             self.is_done = True

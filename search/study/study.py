@@ -25,7 +25,7 @@ from search.strategies.multi_fidelity import candidate_folder
 from search.strategies.retrain import Retrain, kind_of_run
 from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
-from search.study.commands import Command, remove_command, waiting_commands
+from search.study.commands import Command, drop_commands_of_the_past, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
 from search.study.folders import make_log_folder, place_runs, read_study_config
 from search.study.journal import JOURNAL, Event, Journal, read_events
@@ -65,7 +65,6 @@ class Study:
     def __post_init__(self) -> None:
         self.state = StudyState(self.parts.objectives, self.parts.max_epochs, self.parts.constraints)
         self.strategy = build_strategy(self.parts)
-        self._obeyed: set[str] = set()  # commands
         self._has_warned = False  # of a sampler that fails to give its beliefs
 
     def run(self, *, executor: Executor | None = None, journal: Journal | None = None) -> StudyRecord:
@@ -92,6 +91,8 @@ class Study:
             folder_lock(self.folder if journal is None else None, in_use),
             closing(journal or self._open_alone()) as opened,
         ):
+            if journal is None:  # of a shared study, the process that leads knows whether it takes over
+                drop_commands_of_the_past(self.folder)
             recorder = Recorder(opened, self.state, self.strategy, list(self.watchers))
             self.restore(recorder)
             executor.continue_after(read_events(self.folder / JOURNAL))
@@ -199,7 +200,8 @@ class Study:
             cleaner.ended(each.record.index, each.record.status, each.bytes, each.tally.values)
 
         for index, each in state.candidates.items():
-            if index not in state.jobs:
+            # One that was killed between its draw and its first job is not at its end: it has yet to get the job.
+            if index not in state.jobs and each.record.status != "running":
                 note_end(each)
 
         def watch(event: Event, state: StudyState) -> None:
@@ -221,7 +223,8 @@ class Study:
             if command.id not in self.state.obeyed:
                 refusal = ""
                 try:
-                    self._carry_out(command, recorder, driver)
+                    with recorder.obeying(command.id):
+                        self._carry_out(command, recorder, driver)
                 except EspalierError as error:
                     refusal = str(error)
                     logger.warning("%s: refused: %s", command.name, refusal)
