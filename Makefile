@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 3
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: install train test lint types unit pages bench schema clean
+.PHONY: install train test lint types unit slow pages bench schema clean
 
 install: .venv/core
 
@@ -24,7 +24,11 @@ types: .venv/development
 
 # Processes with one thread each: tests are many small networks. One more than two cores, since some tests wait.
 unit: .venv/development
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+
+# Tests of whole networks, several processes and whole studies, which take seconds each
+slow: .venv/development
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow
 
 # The report and the service's page in headless Chromium, which is there or comes with: apt-get install chromium
 pages: .venv/development

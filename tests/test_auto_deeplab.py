@@ -62,6 +62,7 @@ def as_released(model: AutoDeepLab, height: int, width: int) -> float:
     return total / 1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("multiplier", "parameters", "multiply_adds", "released", "ours"), PUBLISHED)
 def test_the_published_networks_have_their_size(
     multiplier: int, parameters: float, multiply_adds: float, released: float, ours: float

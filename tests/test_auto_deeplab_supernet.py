@@ -356,6 +356,7 @@ def test_group_norm_makes_a_sample_independent_of_its_batch():
     torch.testing.assert_close(network(batch)[:1], network(batch[:1]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_memory_of_both_mixings_is_predicted_without_running_them():
     def predicted(mixing):
         return predict_memory(

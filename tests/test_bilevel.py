@@ -570,6 +570,7 @@ def test_the_forecast_counts_the_architecture_from_its_first_epoch_on(first, ear
     assert ("per epoch of 3 steps (6.0 s until epoch 2), 0:42" in forecast_text(found)) == (early is not None)
 
 
+@pytest.mark.slow
 def test_killed_between_the_steps_or_while_saving_and_in_two_processes(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.support.bilevel", str(tmp_path)]

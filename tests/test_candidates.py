@@ -105,6 +105,7 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_again_in_its_folder(
     assert json.loads((tmp_path / "config.json").read_text())["name"] == "small"
 
 
+@pytest.mark.slow
 def test_thirty_trainings_leave_nothing_open(small, tmp_path):
     small["trainer"] |= {"epochs": 1, "len_epoch": 1, "tensorboard": True}
 
@@ -168,6 +169,7 @@ except OutOfMemory as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [[64, 128], [4096, 8192]], ids=["while training", "while building"])
 def test_memory_that_runs_out_is_told_apart(small, channels):
     small["train_loader"]["args"] |= {"resize": [512, 512], "batch_size": 10}

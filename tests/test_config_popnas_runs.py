@@ -14,6 +14,7 @@ from build import read_data_spec
 from config import cli, load_config
 from search.__main__ import main
 from tests.support.simulated_study import World
+from tests.support.slow import slow_unless
 from tests.test_classification_commands import write_images, write_series
 from tests.test_search_popnas import simulation
 from utils.errors import ConfigError
@@ -447,7 +448,9 @@ def write_data(folder):
                 assert cv2.imwrite(str(folder / "masks" / kind / split / f"{number}.png"), array)
 
 
-@pytest.mark.parametrize("run", [IMAGES, SERIES, MASKS], ids=["images", "series", "masks"])
+@pytest.mark.parametrize(
+    "run", slow_unless(lambda run: run is SERIES, [IMAGES, SERIES, MASKS]), ids=["images", "series", "masks"]
+)
 def test_a_run_is_checked_and_searched(tmp_path, monkeypatch, capsys, run):
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path)

@@ -402,6 +402,7 @@ for instructions in ("DEFAULT", "AVX2", "AVX512_CORE"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_narrow_strided_convolutions_and_lstms_are_right_with_every_instruction_set():
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin are slow where cores are shared

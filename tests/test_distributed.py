@@ -52,6 +52,7 @@ def history_of(command, tmp_path, name):
     return [dict(zip(rows[0].split(","), map(float, row.split(",")), strict=True)) for row in rows[1:]]
 
 
+@pytest.mark.slow
 def test_two_processes_reach_the_metrics_of_one(config, tmp_path):
     train = [str(ROOT / "train.py"), "-c", str(config)]
     one = history_of([sys.executable, *train, "name=one"], tmp_path, "one")
@@ -62,6 +63,7 @@ def test_two_processes_reach_the_metrics_of_one(config, tmp_path):
         assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_norm_statistics_are_evaluated_as_they_are_saved(config, tmp_path):
     spread = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     train = [str(ROOT / "train.py"), "-c", str(config), "arch.args.norm=batch", "trainer.epochs=1"]

@@ -24,9 +24,11 @@ from models.export.description import KEY
 from models.export.files import from_bytes, open_exported, to_bytes
 from models.export.tracing import Side, trace
 from tests.support.exported import CASES, CPU, DESCRIPTION, NOT_EXPORTED, SMALL, check_every_size, images
+from tests.support.slow import slow_unless
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
 
 ROOT = Path(__file__).parents[1]
+QUICK = ("UNet", SMALL["UNet"][0])
 AS_ONNX = {"UNet", "PSPNet"}  # all sizes free; with fixed and with free pooling
 
 
@@ -35,7 +37,7 @@ def test_every_network_of_the_registry_is_exported():
     assert len(CASES) >= 3
 
 
-@pytest.mark.parametrize(("name", "args"), CASES)
+@pytest.mark.parametrize(("name", "args"), slow_unless(lambda case: case == QUICK or case[0] == "EncDec", CASES))
 def test_exported_networks_give_what_the_network_gives_at_every_size(name, args):
     # All networks as ONNX: benchmarks/export_sizes.py
     check_every_size(name, args, ["onnx"] if name in AS_ONNX and args == SMALL[name][0] else ["torch"])
@@ -184,6 +186,7 @@ def test_another_size_and_other_images(checkpoint, tmp_path, capsys, caplog):
     assert [path.name for path in file.parent.iterdir()] == ["net.pt2"]
 
 
+@pytest.mark.slow
 def test_a_config_whose_data_is_not_there_is_compared_on_other_photos(tmp_path, caplog):
     config = people_config(pairs_file="nowhere.txt", resize=None)
     path = save_untrained(tmp_path / "c.pth", config)

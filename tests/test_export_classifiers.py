@@ -17,6 +17,7 @@ from data_loader.time_series.files import read_series
 from models import SECTIONS
 from models.export.files import from_bytes, to_bytes
 from models.export.tracing import Side, trace
+from tests.support.slow import slow_unless
 from tests.support.tiny import CLASSIFIERS
 from train import train
 from utils.architecture.cells.network import MacroOptions
@@ -35,7 +36,7 @@ SMALL = {
 DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
 
 
-@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+@pytest.mark.parametrize("name", slow_unless({"ConvNet", "FCN"}.__contains__, sorted(CLASSIFIERS)))
 def test_an_exported_classifier_gives_what_the_network_gives_at_every_size(name):
     torch.manual_seed(0)
     size = (16, 24) if name in IMAGES else (20,)
@@ -136,6 +137,7 @@ def test_series_that_are_not_there_are_asked_for(exported, tmp_path, caplog):
     assert "data of the config is not used to compare" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_series_of_a_length_that_a_file_does_not_take():
     model = import_attribute(SECTIONS["arch"].entries["LSTMFCN"])(num_classes=3, in_channels=2, **SMALL["LSTMFCN"])
     traced = trace(model.eval(), 2, (20,))

@@ -43,6 +43,7 @@ def test_the_laws_hold(cell: Cell) -> None:
     assert broken_laws(cell) == []
 
 
+@pytest.mark.slow
 def test_the_laws_hold_in_two_processes(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.support.laws", str(tmp_path / "broken.json")]

@@ -282,6 +282,7 @@ def results_of_a_process(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradient_and_the_validation_loss_of_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(results_of_a_process, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
     results = torch.load(tmp_path / "results.pt")

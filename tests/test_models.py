@@ -13,6 +13,7 @@ from config.objects import instantiate
 from models import SECTIONS
 from models.backbones import TORCHVISION_BACKBONES, TorchvisionName
 from models.unet import UNet
+from tests.support.slow import slow_unless
 from tests.support.tiny import CLASSIFIERS
 from utils.errors import ConfigError
 from utils.registry import import_attribute
@@ -107,6 +108,12 @@ TRAINED = {**VARIANTS, **over(["resnet18"]), **over([*LIGHT_BACKBONES, *HEAVY_BA
 del TRAINED["fcn"]  # heavy
 
 
+def is_light(case: str) -> bool:
+    """The variants, every network over one backbone, and one network over the light ones."""
+    name, _, backbone = case.partition("-")
+    return backbone in ("", "resnet18") or (name == "UNet" and backbone not in ("resnet50", "resnet101"))
+
+
 def build(case: str, in_channels: int = 3) -> BaseModel:
     """The model of a case, its weights always the same."""
     name, args = CASES[case]
@@ -133,7 +140,7 @@ def images(batch: int, height: int, width: int) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(scope="module", params=TRAINED)
+@pytest.fixture(scope="module", params=slow_unless(is_light, TRAINED))
 def model(request: pytest.FixtureRequest) -> BaseModel:
     return build(request.param)
 
@@ -149,7 +156,7 @@ def test_the_suite_covers_the_registry_and_every_trunk(record_property: Callable
     )
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_unless(is_light, CASES))
 def test_logits_have_the_size_of_the_image_and_auxiliary_ones_their_own(case: str) -> None:
     sizes = {1: (1, 70), 3: (50, 101), 5: (64, 48)} if case in ANY_CHANNELS else {3: (50, 101)}
     for in_channels, (height, width) in sizes.items():

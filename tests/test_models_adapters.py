@@ -91,6 +91,7 @@ def test_names_and_their_order_are_the_librarys(arch: Any) -> None:
     assert type(adapted).__name__ == type(library).__name__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [UNET, LRASPP], ids=["smp", "torchvision"])
 def test_copies_are_independent_and_can_be_exported(arch: Any) -> None:
     adapted = make(arch).eval()

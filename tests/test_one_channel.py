@@ -54,6 +54,7 @@ def test_it_trains_tests_and_infers(small, tmp_path) -> None:  # noqa: F811
     assert np.array_equal(mask, probabilities[1] > probabilities[0])
 
 
+@pytest.mark.slow
 def test_a_supernet_of_one_channel_is_decoded_retrained_exported_and_used(tmp_path) -> None:
     config = small_config(tmp_path / "saved")
     supernet = config["search"]["strategy"]["args"]["supernet"]
@@ -79,6 +80,7 @@ def test_a_supernet_of_one_channel_is_decoded_retrained_exported_and_used(tmp_pa
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_channel_that_only_one_of_the_two_networks_has_is_found_at_the_start(tmp_path) -> None:
     for is_final, place in ((True, "search.strategy.args.supernet"), (False, "arch")):
         config = small_config(tmp_path / "saved") | {"loss": {"type": "bce_loss"}}

@@ -39,6 +39,7 @@ def cell_of(texts):
     return f"[{';'.join(blocks)}]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 1])
 def test_every_operator_is_exported_at_every_size(dims):
     texts = [text for text in operator_forms(dims) if read_operator(text, dims).kind not in RECURRENT]
@@ -86,6 +87,7 @@ def test_the_checkpoint_says_all_that_its_network_needs(finished):
     assert args["dims"] == (2 if kind == "pictures" else 1)
 
 
+@pytest.mark.slow
 def test_testing_inference_and_export_use_it(finished):
     kind, _, result, folder = finished
     file, report = folder / "net.onnx", folder / "test.json"

@@ -639,6 +639,7 @@ def test_the_winner_is_tested_by_the_command_that_is_printed(finished):
     assert tested["metrics"]["miou"] == pytest.approx(finished.retrained[0].test["test_miou"])
 
 
+@pytest.mark.slow
 def test_a_genotype_is_exported_after_any_epoch(finished, tmp_path, capsys):
     folder, file = finished.folder, tmp_path / "genotype.json"
     assert search_command(["export", folder, "--genotype", str(file), "--epoch", "1"]) == 0
@@ -684,6 +685,7 @@ def test_the_genotype_of_a_study_is_exported_from_its_journal(finished, tmp_path
         export_genotype(dataclasses.replace(study, result_is_retrained=False), file)
 
 
+@pytest.mark.slow
 def test_the_winner_is_shown_with_its_genotype(finished):
     text = best_text(finished)
     assert "Results:" not in text
@@ -714,6 +716,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, blocked, key):
         require_place(config)
 
 
+@pytest.mark.slow
 def test_the_check_names_a_place_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "saved").write_text("a file")
     (tmp_path / "config.json").write_text(json.dumps(small_config(tmp_path / "saved")))
@@ -734,6 +737,7 @@ def test_a_supernet_that_cannot_be_built_is_not_said_to_be_too_large(tmp_path):
     assert "Take fewer" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_schedules_that_do_not_fit_are_refused_at_the_start(tmp_path):
     config = small_config(tmp_path)
     supernet = config["search"]["strategy"]["args"]["supernet"]
@@ -750,6 +754,7 @@ def test_schedules_that_do_not_fit_are_refused_at_the_start(tmp_path):
     checked_parts(config)
 
 
+@pytest.mark.slow
 def test_data_without_masks_is_refused_at_the_start(tmp_path):
     config = small_config(tmp_path)
     fake = {"type": "torchvision.datasets.FakeData", "args": {"size": 4, "image_size": [3, 16, 16], "num_classes": 2}}
@@ -798,6 +803,7 @@ def grid_of(config, **search):
     return {**config, "search": {"study": {"conditions": {"plain": {}, "searched": condition}}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search", "message"),
     [

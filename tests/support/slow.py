@@ -1,0 +1,14 @@
+"""Cases of a test of which only some run with `make test`, the others with `make slow`."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+
+def slow_unless(is_quick: Callable[[Any], bool], cases: Iterable[Any]) -> list[Any]:
+    """Mark the cases that are not quick; a tuple is several arguments of the test."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=() if is_quick(case) else pytest.mark.slow)
+        for case in cases
+    ]
