@@ -3,8 +3,9 @@
 import csv
 import json
 from collections import Counter
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +24,7 @@ from search.schedulers.halving import RandomSearch
 from search.space.drawn import Drawn
 from search.strategies.multi_fidelity import candidate_folder
 from search.strategies.popnas.estimates import Trained, as_if_complete
-from search.strategies.popnas.generation import Generation
+from search.strategies.popnas.generation import ChosenCell, Generation, audit_of, unaudited
 from search.study.folders import create_study_folder
 from search.study.settings import build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
@@ -187,6 +188,32 @@ def test_a_prediction_that_fails_again_and_again_is_that_of_the_parents(tmp_path
     assert second.predictors["val_miou"]["reason"] == "no memory for it"
 
 
+def test_predictions_whose_comparison_failed_are_compared_with_those_that_follow(tmp_path):
+    class FailsOnce(World):
+        def estimate(self, payload):
+            if payload["folder"].endswith("3_1"):
+                return {"status": "failed", "reason": "no memory for it"}
+            before = json.loads((Path(payload["folder"]) / "history.json").read_text())["before"]
+            return {**super().estimate(payload), "audit": {"val_miou": {"cells": [each["cell"] for each in before]}}}
+
+    simulated = simulation(tmp_path, FailsOnce())
+    study = simulated.run()
+    _, _, second, third = generations(simulated)
+    (last,) = generations(simulated, of_audit=True)
+    assert (second.audited, third.audited, last.audited) == ([], [], [(2, 1), (3, 1)])
+    assert last.audit["val_miou"]["cells"] == [each.cell for each in [*second.cells, *third.cells]]
+    known = study.strategy.strategies[0].generations
+    assert [audit_of(place, known) for place in (2, 3)] == [last.audit, last.audit]
+
+
+def test_an_audit_of_an_earlier_version_is_of_the_generation_before():
+    cells = [ChosenCell("[]", "front", {"val_miou": 0.5})]
+    audits = [{}, {"val_miou": {"cells": 1}}, {}, {"val_miou": {"cells": 2}}]
+    known = [Generation(blocks, 1, cells, audit=audit) for blocks, audit in enumerate(audits)]
+    assert [audit_of(place, known) for place in range(4)] == [audits[1], {}, audits[3], {}]
+    assert unaudited(known) == known[3:]
+
+
 def test_predictions_that_are_not_finite_or_too_few_are_not_used(tmp_path):
     class Wrong(World):
         def estimate(self, payload):
@@ -243,6 +270,36 @@ def test_fewer_cells_than_a_generation_has(tmp_path):
     study = simulated.run()
     assert len(study.state.candidates) == 4
     assert [len(each.cells) for each in generations(simulated)] == [1, 3]
+
+
+def faults_of(config):
+    parts = build_study_parts(config)
+    return build_strategy(parts).find_faults(parts.space, lambda _: None)
+
+
+def test_a_number_of_cells_that_ends_among_those_of_one_block_is_refused_with_the_number_needed():
+    message = r"search.num_samples: 6, and .* are 7 already: .* up to 1 \+ 6 \+ 6 \+ 4 = 17 cells. Write 17 or more, or"
+    with pytest.raises(ConfigError, match=message):
+        faults_of(study_config(num_samples=6))
+    assert faults_of(study_config({"max_first": 3}, num_samples=6)) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [(13, "no cells of 3 blocks are trained"), (16, "some cells of 3 blocks are left out"), (17, "")]
+)
+def test_a_number_of_cells_that_cuts_generations_is_said(caplog, asked, said):
+    assert faults_of(study_config(num_samples=asked)) == []
+    assert said in caplog.text
+    assert ("Write 17 or more" in caplog.text) == bool(said)
+
+
+def test_a_study_that_was_begun_with_too_few_cells_continues(tmp_path):
+    parts = replace(build_study_parts(study_config(num_samples=6)), is_new=False)
+    assert build_strategy(parts).find_faults(parts.space, lambda _: None) == []
+    simulated = simulation(tmp_path, num_samples=4)
+    simulated.run()
+    alone = {cell.blocks[0].operators for cell in map(Cell.parse, cells_of(simulated)[1:])}
+    assert alone == {(each, each) for each in OPERATORS}, "the cells are no slice of a list"
 
 
 def test_a_study_with_a_number_of_cells_grows(tmp_path):

@@ -12,6 +12,9 @@ from search.report import write_report
 from search.report.contents import collect
 from search.report.sections import section_figures
 from search.results.record import CandidateRecord, parse_objectives
+from search.samplers.base import Observation
+from search.space.drawn import Drawn
+from search.strategies.popnas.estimates import FullResults, Trained
 from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.plots import front_plots, prediction_plots, results_plots, use_plots
 from search.strategies.popnas.predicted import Predictions
@@ -30,6 +33,7 @@ def record(number, accuracy, seconds):
 
 
 RECORDS = {0: record(0, 0.3, 2.0), 1: record(1, 0.8, 6.0), 2: record(2, 0.5, 3.0)}
+RESULTS = FullResults([Trained(number, "", each.objectives, 1) for number, each in RECORDS.items()])
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +90,14 @@ def predicted():
 
 
 def test_predictions_stand_next_to_results():
-    (accuracy, _) = prediction_plots([predicted()], RECORDS, GOALS)
+    (accuracy, _) = prediction_plots([predicted()], RESULTS, GOALS)
     (series,) = accuracy["series"]
     assert (series["x"], series["y"], series["candidates"]) == ((0.7, 0.4), (0.8, 0.5), (1, 2))
-    (front,) = front_plots([predicted()], RECORDS, GOALS, {})
+    (front,) = front_plots([predicted()], RESULTS, GOALS, {})
     links, chosen, trained = front["series"]
     assert links["items"] == [[1, [5.0, 6.0], [0.7, 0.8]], [2, [4.0, 3.0], [0.4, 0.5]]]
     assert (chosen["name"], chosen["x"], trained["x"]) == ("chosen: front", [5.0, 4.0], (6.0, 3.0))
-    assert front_plots([predicted()], RECORDS, GOALS[:1], {}) == []
+    assert front_plots([predicted()], RESULTS, GOALS[:1], {}) == []
     figure = section_figures([{"title": "", "plots": [front]}])["section0_0"]
     assert figure["x"]["low"] < 3
     assert figure["x"]["high"] > 6
@@ -160,7 +164,7 @@ def test_the_audit_of_a_generation_stands_next_to_its_predictor():
         "training_time": {"by": {"parents": {"rank_correlation": None, "error": 1.0}}},
     }
     following = Generation(3, 1, predicted().cells, audit=audit, numbers=[1, 2])
-    found = list(generation_sections([predicted(), following], RECORDS, GOALS, {}))
+    found = list(generation_sections([predicted(), following], RECORDS, GOALS, RESULTS, {}))
     head, *rows = next(each for each in found if each["title"] == "Predictors")["table"]
     first = head.index("rank correlation of a trivial one")
     assert [[*row[first : first + 3], row[-1]] for row in rows] == [
@@ -170,6 +174,29 @@ def test_the_audit_of_a_generation_stands_next_to_its_predictor():
         [None, None, None, ""],
     ]
     assert head[-1] == "not used in the next"
+
+
+def test_predictions_of_stopped_cells_are_compared_with_estimates_of_full_trainings():
+    goals = parse_objectives(["max val_accuracy", "min params"])
+    curves = {number: [0.1, 0.2 + 0.1 * number] for number in range(6)} | {6: [0.1]}
+    seen = [Observation(number, Drawn(), tuple((each, -1.0) for each in curve)) for number, curve in curves.items()]
+    trained = [
+        Trained(number, CELLS[1], {"val_accuracy": max(curve), "params": 5.0}, len(curve))
+        for number, curve in curves.items()
+    ]
+    results = FullResults.of(trained, seen, goals, (1, 2))
+    estimated = results.by_candidate[6]["val_accuracy"]
+    assert estimated > 0.1, "its result after one epoch"
+    cells = [ChosenCell(CELLS[1], "front", {"val_accuracy": 0.2 + 0.1 * number, "params": 5.0}) for number in range(6)]
+    cells.append(ChosenCell(CELLS[1], "front", {"val_accuracy": estimated, "params": 5.0}))
+    chosen = Generation(2, 1, cells, predictors={"params": {"name": "exact"}}, numbers=list(range(7)))
+    records = {number: record(number, max(curve), 1.0) for number, curve in curves.items()}
+    found = list(generation_sections([chosen], records, goals, results, {}))
+    head, *rows = next(each for each in found if each["title"] == "Predictors")["table"]
+    row = dict(zip(head, *rows, strict=True))
+    assert (row["objective"], row["cells"], row["stopped early"]) == ("val_accuracy", 7, 1), "params are not predicted"
+    assert row["mean absolute error"] == pytest.approx(0.0)
+    assert row["R²"] == pytest.approx(1.0)
 
 
 def test_damaged_predictions_are_left_out(tmp_path):

@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import pytest
 
+from config.loading.load import apply_changes, load_config
 from models.popnas.segmenter import CellNetSegmenter
 from search.cli.export import export_csv
 from search.cli.test_run import shrunk
@@ -137,6 +138,50 @@ def test_a_range_that_no_shape_has_is_told(tmp_path, caplog):
     simulated = simulation(tmp_path, {**SELECTION, "params": [1, 2]})
     simulated.run()
     assert "Selection: no further shape of the best cells has 1 to 2 weights" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("bound", "most"), [("params <= 36000", 36_000), ("flops <= 80000", 40_000), ("params >= 30000", 60_000)]
+)
+def test_further_shapes_keep_the_constraints_of_the_study(tmp_path, bound, most):
+    class KnowsFlops(World):
+        def shapes(self, payload):
+            outcome = super().shapes(payload)
+            return {**outcome, "costs": [{**each, "flops": 2 * each["params"]} for each in outcome["costs"]]}
+
+    simulated = simulation(tmp_path, world=KnowsFlops(), constraints=[bound])
+    simulated.run()
+    further = [each["params"] for each in selected(simulated) if not each["is_searched"]]
+    assert further
+    assert max(further) <= most
+    if ">=" in bound:
+        assert min(further) >= 30_000
+
+
+def test_a_range_of_weights_beyond_the_constraint_is_refused():
+    parts = build_study_parts(study_config(constraints=["params <= 19999"]))
+    message = r"selection.params: \[20000, 60000\], and search.constraints has \"params <= 19999\": no further shape"
+    with pytest.raises(ConfigError, match=message):
+        build_strategy(parts).find_faults(parts.space, lambda _: None)
+
+
+def test_a_selection_that_breaks_the_constraints_is_said(tmp_path, caplog):
+    study = simulation(tmp_path, constraints=["val_loss <= -1"]).run()
+    said = "no network keeps search.constraints (val_loss <= -1); the best is the one that misses them least."
+    assert said in caplog.text
+    assert said in next(each["text"] for each in study.record().sections if each["title"] == "Model selection")
+
+
+@pytest.mark.parametrize("name", ["search/popnas_camvid", "search/popnas_fashion_mnist", "studies/tsc_archives"])
+def test_the_last_trainings_of_the_shipped_searches_have_all_data_but_that_of_the_test(name):
+    config = load_config(f"config/{name}.json")
+    study = config["search"].get("study")
+    trained = [apply_changes(config, each) for each in study["conditions"].values()] if study else [config]
+    assert {each["search"]["retrain"]["train_on"] for each in trained} == {"train+valid"}
+    for each, other in zip(trained[::2], trained[1::2], strict=False):  # the same for both conditions of a data set
+        assert each["search"]["retrain"] == other["search"]["retrain"]
+        assert each["train_loader"] == other["train_loader"]
+        assert "strategy" in each["search"], "else there is one training, which validation data stops"
 
 
 def test_if_the_weights_are_not_known_the_searched_shapes_are_trained(tmp_path):

@@ -67,6 +67,47 @@ def test_first_cells_whose_costs_cannot_be_found_are_all_drawn(tmp_path):
     assert len(generations(simulated)[1].cells) == 6
 
 
+def test_costs_that_were_found_before_the_predictors_failed_are_kept(tmp_path):
+    class Unlucky(ExactCosts):
+        def estimate(self, payload):
+            super().estimate(payload)
+            return {"status": "failed", "reason": "no memory for it"}
+
+    goals = {"objectives": ["max val_miou", "min params"], "constraints": ["params <= 22"]}
+    simulated = simulation(tmp_path, Unlucky(), limits={}, **goals)
+    simulated.run()
+    second = generations(simulated)[2]
+    assert {name: each["name"] for name, each in second.predictors.items()} == {
+        "val_miou": "parents",
+        "params": "exact",
+    }
+    assert second.predicted == ["val_miou"]
+    assert all(each.estimates["params"] == params_of(each.cell) <= 22 for each in second.cells)
+
+
+def test_a_worker_writes_costs_before_it_predicts(tmp_path, monkeypatch):
+    task = request(tmp_path)
+    monkeypatch.setattr(estimating, "build_training_step", lambda *_: None)
+    monkeypatch.setattr(estimating, "costs_of_networks", lambda *_: {"params": np.arange(task["count"], dtype=float)})
+    (tmp_path / "history.json").write_text("damaged")
+    assert run_task({**task, "facts": ["params"]}, lambda _: "continue")["status"] == "failed"
+    assert len(np.load(tmp_path / "costs.npz")["params"]) == task["count"]
+
+
+def test_costs_that_had_to_be_predicted_are_compared_after_the_last_generation(tmp_path):
+    asked = []
+
+    class NoPlan(World):
+        def estimate(self, payload):
+            asked.append((payload["count"] > 0, payload["facts"]))
+            return super().estimate(payload)
+
+    goals = {"objectives": ["max val_miou", "min params"], "limits": {}}
+    simulation(tmp_path / "predicted", NoPlan(), **goals).run()
+    assert asked[-1] == (False, [])
+    assert asked[0] == (True, ["params"])
+
+
 def test_a_bound_that_no_cell_keeps_ends_the_search_and_says_so(tmp_path, caplog):
     simulated = simulation(tmp_path, ExactCosts(), limits={"max_params": 1})
     study = simulated.run()

@@ -1,7 +1,7 @@
 """The predictions of a generation of cells: exact costs of their networks, and the expected results of trainings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -38,8 +38,8 @@ def estimated_cells(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
     Args:
         task: As the strategy writes it: `folder` with history and expansion, `count` of its cells, `config` of the cell
-            without blocks, `facts` (costs to be computed), `input_size` (for FLOPs; None: that of the training),
-            `device`, and the keys that `fit_and_estimate` reads.
+            without blocks, `facts` (costs to be computed; without cells, those that were), `input_size` (for FLOPs;
+            None: that of the training), `device`, and the keys that `fit_and_estimate` reads.
         report: Reports to the search and returns its decision.
 
     Returns:
@@ -72,32 +72,30 @@ def _heartbeat(report: Report) -> Callable[[], None]:
 
 def _estimated(task: Mapping[str, Any], beat: Callable[[], None]) -> dict[str, Any]:
     folder, wanted = Path(task["folder"]), [name for name in task.get("facts", ()) if name in _EXACT]
-    costs: dict[str, Floats] = {}
+    file, known = folder / COSTS, dict[str, Floats]()
     if wanted and task["count"]:
         step = build_training_step(task["config"], task.get("device"))
         costs = costs_of_networks(step, load_expansion(folder / EXPANSION), task.get("input_size"), beat)
-    known = {name: costs[name] for name in wanted if name in costs}
+        known = {name: costs[name] for name in wanted if name in costs}
+    if known:
+        write_arrays(file, known)  # before anything is predicted, which may fail
     # A cost that is known needs no predictor; without cells, only the earlier predictions are compared.
     exact = known if task["count"] else wanted
     objectives = [text for text in task["objectives"] if text.split()[1] not in exact]
     answer = fit_and_estimate({**task, "objectives": objectives}, beat)
-    if not known:
-        return answer
-    file = folder / COSTS
-    write_arrays(file, known)
-    return {**answer, "costs": str(file)}
+    return {**answer, "costs": str(file)} if known else answer
 
 
 def costs_of_shapes(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights of networks of some cells in several shapes.
+    """Return the weights and FLOPs of networks of some cells in several shapes.
 
     Args:
         task: `config` of the cell without blocks, `cells` (texts), `grid` (values of motifs, normal_cells, filters),
-            `searched` (the shape of the search) and `device`.
+            `searched` (the shape of the search), `input_size` (for FLOPs; None: that of the training) and `device`.
 
     Returns:
-        `costs`: of each network its `cell` (a place in `cells`), motifs, normal_cells, filters, `params`, and
-        `network`, equal for equal networks of a cell; empty if the network has no plan.
+        `costs`: of each network its `cell` (a place in `cells`), motifs, normal_cells, filters, `params`,
+        `flops`, and `network`, equal for equal networks of a cell; empty if the network has no plan.
     """
     step = build_training_step(task["config"], task.get("device"))
     options = getattr(getattr(step.placed_model(), "plan", None), "options", None)
@@ -111,10 +109,10 @@ def costs_of_shapes(task: Mapping[str, Any]) -> dict[str, Any]:
             changed = replace(options, macro=replace(options.macro, **shape))
         except ConfigError:  # without any cell
             continue
-        model = CostModel(changed, step.input_shape[2:])
+        model = CostModel(changed, task.get("input_size") or step.input_shape[2:])
         for place, cell in enumerate(cells):
             network = _built_network(plan_network(cell.lookbacks, changed))
-            rows.append({"cell": place, **shape, "params": model.costs(cell).params, "network": network})
+            rows.append({"cell": place, **shape, **asdict(model.costs(cell)), "network": network})
     return {"costs": rows}
 
 

@@ -11,6 +11,7 @@ from config.faults import Faults, show
 from config.loading.load import deep_merge
 from search.space.drawn import Drawn
 from search.space.table_space import TableSpace
+from search.strategies.popnas.choice import exact_facts
 from search.strategies.popnas.options import ARGUMENTS, CELL, OPERATORS, SERIES_OPERATORS, GrowthOptions
 from search.study.settings import StudyParts
 from utils.architecture.cells.cell import Block, Cell
@@ -229,3 +230,19 @@ def cells_of(parts: StudyParts, growth: GrowthOptions) -> Cells:
             "it, or name the table."
         )
     return TableCells(parts.space, Nasbench201Nodes() if growth.grammar == "nasbench201" else Nasbench201Blocks())
+
+
+def network_of_request(cells: Cells, parts: StudyParts, predicted: Collection[str]) -> dict[str, Any]:
+    """Return the data that a worker needs on the network whose costs follow from its cell.
+
+    Args:
+        cells: Of the study.
+        parts: Of the study.
+        predicted: Facts that are taken for results, as a prediction of them is to be compared.
+    """
+    config = cells.config(cells.grammar.empty)
+    arch = config.get("arch")
+    args = arch.get("args") if isinstance(arch, Mapping) else None
+    sizes = {key: args[key] for key in ("motifs", "normal_cells") if isinstance(args, Mapping) and key in args}
+    facts = [name for name in exact_facts(parts) if name not in predicted]
+    return {"config": config, "facts": facts, "input_size": (parts.limits or {}).get("input_size"), **sizes}

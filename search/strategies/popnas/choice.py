@@ -1,12 +1,13 @@
 """The choice of the cells of a generation: the predicted Pareto front, and a few with elements that are rare in it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.results.record import Constraint, Objective
+from search.results.record import FACTS, Constraint, Objective
+from search.space.table_space import TableSpace
 from search.strategies.popnas.estimates import Answer, Request
 from search.strategies.popnas.generation import ChosenCell, Reason
 from search.strategies.popnas.options import GrowthOptions
@@ -23,9 +24,15 @@ def bounded_costs(parts: StudyParts) -> list[str]:
     return names + [name for key, name in LIMITED_COSTS.items() if (parts.limits or {}).get(key) is not None]
 
 
+def exact_facts(parts: StudyParts) -> list[str]:
+    """Return the facts on which something depends, all of which follow from a cell; none of a table."""
+    names = [each.name for each in (*parts.objectives, *parts.constraints)] + bounded_costs(parts)
+    return [] if isinstance(parts.space, TableSpace) else [name for name in FACTS if name in names]
+
+
 def allowed_cells(request: Request, answer: Answer, parts: StudyParts) -> set[str]:
     """Return the cells of a request that keep the limits and constraints on costs that are known exactly."""
-    rows = np.flatnonzero(_is_allowed(len(request.expansion), answer.costs, parts))
+    rows = np.flatnonzero(is_allowed(len(request.expansion), answer.costs, parts))
     return set(request.expansion.texts(rows))
 
 
@@ -51,7 +58,7 @@ def choose(
     if not len(expansion):
         return []
     costs, keys = answer.costs, expansion.keys()
-    allowed = np.flatnonzero(_is_allowed(len(expansion), costs, parts))
+    allowed = np.flatnonzero(is_allowed(len(expansion), costs, parts))
     values = np.stack([_comparable(goal, answer, costs) for goal in goals], axis=1)[allowed]
     if growth.pnas_mode:
         front = best_of(values[:, 0], growth.max_children, keys[allowed])
@@ -103,12 +110,21 @@ def _is_dominated(request: Request, answer: Answer, costs: Mapping[str, Floats])
     return dominated
 
 
-def _is_allowed(count: int, costs: Mapping[str, Floats], parts: StudyParts) -> NDArray[np.bool_]:
-    """Return which cells keep the limits and constraints on costs that are known exactly."""
+def is_allowed(
+    count: int, costs: Mapping[str, Floats], parts: StudyParts, limited: Collection[str] = tuple(LIMITED_COSTS.values())
+) -> NDArray[np.bool_]:
+    """Return which networks keep the limits and constraints on costs that are known exactly.
+
+    Args:
+        count: N, their number.
+        costs: By name, (N,) each.
+        parts: Of the study.
+        limited: The costs whose limits hold; constraints hold for all.
+    """
     allowed = np.ones(count, dtype=bool)
     for key, name in LIMITED_COSTS.items():
         bound = (parts.limits or {}).get(key)
-        if bound is not None and name in costs:
+        if bound is not None and name in limited and name in costs:
             allowed &= costs[name] <= bound
     bounds: Sequence[Constraint] = parts.constraints
     for each in bounds:

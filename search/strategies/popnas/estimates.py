@@ -1,8 +1,9 @@
 """The request for predictions of a generation, and the answer: plain data and .npz files in a folder of the study."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from search.results.record import FACTS, MEASURED, Objective, without_penalty
 from search.samplers.base import Observation
 from search.samplers.learning.evidence import comparable_values
-from search.strategies.popnas.generation import ChosenCell
+from search.strategies.popnas.generation import EXACT, ChosenCell, Generation
 from search.strategies.popnas.options import PredictionOptions
 from utils.architecture.cells.expansion import Expansion, Floats
 from utils.architecture.cells.loading import load_predictions
@@ -71,6 +72,45 @@ def as_if_complete(
 
 
 @dataclass(frozen=True)
+class FullResults:
+    """Results of trained cells as of full trainings, which are what is predicted.
+
+    Attributes:
+        trained: The cells; scores of those that were stopped are as `as_if_complete` has them.
+        stopped: The candidates that the scheduler stopped.
+    """
+
+    trained: Sequence[Trained]
+    stopped: Collection[int] = ()
+
+    @cached_property
+    def by_candidate(self) -> Mapping[int, Mapping[str, float]]:
+        """Results by name, of each candidate with results."""
+        return {each.candidate: each.results for each in self.trained}
+
+    @classmethod
+    def of(
+        cls,
+        trained: Sequence[Trained],
+        observations: Sequence[Observation],
+        objectives: Sequence[Objective],
+        fidelities: Sequence[int],
+    ) -> "FullResults":
+        """Return those of some cells; the arguments are those of `as_if_complete`."""
+        stopped = {each.candidate for each in trained if each.epochs in fidelities[:-1]}
+        return cls(as_if_complete(trained, observations, objectives, fidelities), stopped)
+
+    def pairs(self, generation: Generation, name: str) -> list[tuple[int, float, float]]:
+        """Return candidate, prediction and result of an objective, of the cells of a generation that have both."""
+        found = []
+        for number, cell in zip(generation.numbers, generation.cells, strict=False):
+            value = self.by_candidate.get(number, {}).get(name, math.nan)
+            if name in cell.estimates and math.isfinite(value):
+                found.append((number, cell.estimates[name], float(value)))
+        return found
+
+
+@dataclass(frozen=True)
 class Request:
     """All that predictions of a generation follow from.
 
@@ -80,11 +120,12 @@ class Request:
         expansion: The cells to be predicted.
         trained: The cells with results, by candidate.
         failed: Cells whose training failed.
-        before: The cells of the generation before that were predicted, for the audit.
+        before: The cells that were predicted and are yet to be audited, mostly those of the generation before.
+        audited: Blocks and round of their generations.
         objectives: Of the study.
         max_epochs: Of a full training.
         seed: Of the predictors.
-        is_audit: Whether only the predictions of the generation before are compared with its results.
+        is_audit: Whether only earlier predictions are compared with their results.
     """
 
     blocks: int
@@ -97,25 +138,43 @@ class Request:
     max_epochs: int
     seed: int
     is_audit: bool = False
+    audited: Sequence[tuple[int, int]] = ()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Blocks and round."""
+        return self.blocks, self.round
 
     @property
     def is_first(self) -> bool:
         """Whether the cells are the first ones with blocks: there are no results from which to predict them."""
         return self.blocks <= 1 and self.round == 1
 
-    def trivial_answer(self, reason: str = "") -> "Answer":
-        """Return the mean result of the parents of each cell as its prediction; of the first cells none."""
+    def trivial_answer(self, reason: str = "", folder: Path | None = None) -> "Answer":
+        """Return the mean result of the parents of each cell as its prediction; of the first cells none.
+
+        Args:
+            reason: Why nothing else predicts them.
+            folder: Of a worker that failed, and may have found costs before; None: there is none.
+        """
+        costs = {} if folder is None else _read_costs(folder, (len(self.expansion),))
         if self.is_first or self.is_audit:
-            return Answer({}, {}, {})
+            return Answer({}, {}, {}, costs)
         known = {each.cell: each.results for each in self.trained}
         means, predictors = {}, {}
         for goal in self.objectives:
+            if goal.name in costs:
+                continue
             values = [known.get(cell, {}).get(goal.name, math.nan) for cell in self.expansion.parents]
             found = self.expansion.parent_means(values)
             typical = np.nanmean(values) if np.isfinite(values).any() else 0.0
             means[goal.name] = np.where(np.isnan(found), typical, found)
             predictors[goal.name] = {"name": "parents", "reason": reason}
-        return Answer(means, {}, {}, predictors=predictors)
+        return Answer(means, {}, {}, costs, predictors | self.exact_predictors(costs))
+
+    def exact_predictors(self, costs: Mapping[str, Floats]) -> dict[str, dict[str, str]]:
+        """Return the predictors of objectives that need none, as `Answer.predictors` has them."""
+        return {goal.name: {"name": EXACT} for goal in self.objectives if goal.name in costs}
 
 
 @dataclass(frozen=True)
@@ -157,7 +216,8 @@ def write_request(folder: Path, request: Request, options: PredictionOptions) ->
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ESTIMATES).unlink(missing_ok=True)
+        for name in (ESTIMATES, COSTS):
+            (folder / name).unlink(missing_ok=True)
         write_json(folder / HISTORY, history)
         request.expansion.save(folder / EXPANSION)
     except OSError as error:
@@ -187,14 +247,13 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
     if request.is_audit:
         return Answer({}, {}, {}, audit=audit, seconds=seconds)
     path = Path(str(details.get("file", "")))
-    arrays, costs = load_predictions(path), load_predictions(Path(details["costs"])) if "costs" in details else {}
-    shape = (len(request.expansion),)
+    arrays, shape = load_predictions(path), (len(request.expansion),)
+    costs = _of_shape(load_predictions(Path(details["costs"])), shape) if "costs" in details else {}
     groups: dict[str, dict[str, Floats]] = {"mean": {}, "deviation": {}, "acquired": {}}
     for name, values in arrays.items():
         kind, _, objective = name.partition(".")
         if kind in groups and values.shape == shape:
             groups[kind][objective] = values
-    costs = {name: values for name, values in costs.items() if values.shape == shape}
     known = groups["mean"].keys() | costs.keys()
     missing = [goal.name for goal in request.objectives if goal.name not in known]
     if missing or any(not np.isfinite(values).all() for values in groups["mean"].values()):
@@ -204,7 +263,19 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
         groups["deviation"],
         groups["acquired"],
         costs,
-        details.get("predictors", {}),
+        {**details.get("predictors", {}), **request.exact_predictors(costs)},
         audit,
         seconds,
     )
+
+
+def _read_costs(folder: Path, shape: tuple[int, ...]) -> dict[str, Floats]:
+    """Return the costs that a worker found before it failed; none if it found none, or their file is damaged."""
+    try:
+        return _of_shape(load_predictions(folder / COSTS), shape)
+    except SearchError:
+        return {}
+
+
+def _of_shape(arrays: Mapping[str, Floats], shape: tuple[int, ...]) -> dict[str, Floats]:
+    return {name: values for name, values in arrays.items() if values.shape == shape}

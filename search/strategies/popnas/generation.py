@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+EXACT = "exact"  # instead of a predictor: the costs follow from the cell
 Reason = Literal["empty", "first", "front", "score", "exploration"]
 """Why a cell is trained: it has no block, or one; it is predicted to be on the front, or to have one of the best
 scores; or it uses operations or inputs that are rare there."""
@@ -55,7 +56,8 @@ class Generation:
         num_expanded: Cells among which they were chosen, each different from the others and those trained before.
         num_grown: Ways in which these grow; 0 if unknown.
         predictors: By objective, the predictor of the estimates, and why it is that one.
-        audit: By objective, how the estimates of the generation before compare with the results of its trainings.
+        audit: By objective, how the estimates of earlier generations compare with the results of their trainings.
+        audited: Blocks and round of these; empty in studies of earlier versions: the one before.
         seconds: That the prediction took.
         numbers: Candidates drawn of it so far, in the order of `cells`.
         is_audit: Whether it has no cells, and only the audit of the last one that has.
@@ -71,6 +73,17 @@ class Generation:
     numbers: list[int] = field(default_factory=list)
     num_grown: int = 0
     is_audit: bool = False
+    audited: Sequence[tuple[int, int]] = ()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Blocks and round."""
+        return self.blocks, self.round
+
+    @property
+    def predicted(self) -> list[str]:
+        """The objectives that were predicted: the estimates of the others are exact."""
+        return [name for name, each in self.predictors.items() if each.get("name") != EXACT]
 
     @property
     def next_cell(self) -> ChosenCell | None:
@@ -101,6 +114,7 @@ class Generation:
             "predictors": {name: dict(each) for name, each in self.predictors.items()},
             "audit": {name: dict(each) for name, each in self.audit.items()},
             "seconds": self.seconds,
+            **({"audited": [list(each) for each in self.audited]} if self.audited else {}),
             **({"is_audit": True} if self.is_audit else {}),
         }
 
@@ -121,4 +135,34 @@ class Generation:
             data.get("seconds", 0.0),
             num_grown=data.get("num_grown", 0),
             is_audit=data.get("is_audit", False),
+            audited=[(blocks, number) for blocks, number in data.get("audited", ())],
         )
+
+
+def unaudited(generations: Sequence[Generation]) -> list[Generation]:
+    """Return the generations whose estimates are yet to be compared with the results of their trainings.
+
+    They are more than one if the worker failed that was to compare them.
+    """
+    found: list[Generation] = []
+    for each in generations:
+        if each.audit:
+            found.clear()
+        if any(cell.estimates for cell in each.cells):
+            found.append(each)
+    return found
+
+
+def audit_of(place: int, generations: Sequence[Generation]) -> Mapping[str, Mapping[str, Any]]:
+    """Return by objective how a generation was audited: when later cells were chosen, or after the last ones.
+
+    Args:
+        place: Of the generation.
+        generations: All, with the audit of the last one.
+    """
+    last = generations[place]
+    for each in generations[place + 1 :]:
+        if each.audit and generations[place].place in (each.audited or [last.place]):
+            return each.audit
+        last = each if each.cells else last
+    return {}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from search.results.record import CandidateRecord, Objective
+from search.strategies.popnas.estimates import FullResults
 from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.predicted import Predictions
 from utils.architecture.cells.cell import Cell
@@ -62,13 +63,13 @@ def _axis(goal: Objective) -> dict[str, str]:
     return {"objective": str(goal)}
 
 
-def prediction_plots(generations: Sequence[Generation], records: Records, goals: Sequence[Objective]) -> list[Plot]:
+def prediction_plots(generations: Sequence[Generation], results: FullResults, goals: Sequence[Objective]) -> list[Plot]:
     """Return a plot for each objective: results by predictions, with a colour for each generation."""
     plots = []
     for goal in goals:
         series = []
         for each in generations:
-            pairs = predicted_and_trained(each, records, goal.name)
+            pairs = results.pairs(each, goal.name)
             if pairs:
                 numbers, x, y = zip(*pairs, strict=True)
                 name = f"{each.name} blocks"
@@ -79,19 +80,9 @@ def prediction_plots(generations: Sequence[Generation], records: Records, goals:
     return plots
 
 
-def predicted_and_trained(generation: Generation, records: Records, name: str) -> list[tuple[int, float, float]]:
-    """Return candidate, prediction and result of an objective, of the cells of a generation that have both."""
-    found = []
-    for number, cell in zip(generation.numbers, generation.cells, strict=False):
-        value = results_of(records[number]).get(name)
-        if name in cell.estimates and value is not None:
-            found.append((number, cell.estimates[name], float(value)))
-    return found
-
-
 def front_plots(
     generations: Sequence[Generation],
-    records: Records,
+    results: FullResults,
     goals: Sequence[Objective],
     predictions: Mapping[str, Predictions],
 ) -> list[Plot]:
@@ -99,7 +90,7 @@ def front_plots(
 
     Args:
         generations: Of the study.
-        records: By candidate.
+        results: Of the trained cells.
         goals: Objectives; the plot has the second along x and the first along y.
         predictions: Of all cells of a generation, by its name; those whose files are there.
     """
@@ -117,9 +108,9 @@ def front_plots(
             series.append({"kind": "points", "name": "predicted", "color": "--muted", "size": 3} | _columns(sample))
         links, trained = [], []
         for number, cell in zip(each.numbers, each.cells, strict=False):
-            results = results_of(records[number])
-            if score in results and cost in results and cell in chosen:
-                end = results[cost], results[score]
+            known = results.by_candidate.get(number, {})
+            if score in known and cost in known and cell in chosen:
+                end = known[cost], known[score]
                 trained.append((number, *end))
                 links.append([number, [cell.estimates[cost], end[0]], [cell.estimates[score], end[1]]])
         series.append({"kind": "links", "name": "", "color": "--muted", "items": links})

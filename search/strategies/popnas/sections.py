@@ -8,11 +8,11 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from search.results.record import FACTS, MEASURED, CandidateRecord, Objective
-from search.strategies.popnas.generation import Generation
+from search.strategies.popnas.estimates import FullResults
+from search.strategies.popnas.generation import EXACT, Generation, audit_of
 from search.strategies.popnas.plots import (
     blocks_of,
     front_plots,
-    predicted_and_trained,
     prediction_plots,
     results_of,
     results_plots,
@@ -32,6 +32,7 @@ def generation_sections(
     generations: Sequence[Generation],
     records: Mapping[int, CandidateRecord],
     goals: Sequence[Objective],
+    results: FullResults,
     predictions: Mapping[str, Predictions],
 ) -> Iterator[Section]:
     """Yield the sections: generations, predictions against results, fronts, and the use of operations and inputs.
@@ -40,6 +41,7 @@ def generation_sections(
         generations: Of the study.
         records: By candidate.
         goals: Objectives of the study.
+        results: With which predictions are compared.
         predictions: Of all cells of a generation, by its name; those whose files are there.
     """
     if not generations:
@@ -47,11 +49,11 @@ def generation_sections(
     with_audit, generations = generations, [each for each in generations if not each.is_audit]
     yield {**_numbers(generations, records, goals), "plots": results_plots(generations, records, goals)}
     if any(each.estimates for generation in generations for each in generation.cells):
-        yield {**_predictors(with_audit, records, goals), "plots": prediction_plots(generations, records, goals)}
-        if plots := front_plots(generations, records, goals, predictions):
+        yield {**_predictors(with_audit, results, goals), "plots": prediction_plots(generations, results, goals)}
+        if plots := front_plots(generations, results, goals, predictions):
             text = (
                 "Of each generation the predictions of all cells (some of them, if there are many), those of the cells "
-                "that were chosen, and their results, to which a line leads."
+                "that were chosen, and their results, to which a line leads; of stopped cells the estimated ones."
             )
             yield {"title": "Fronts of the generations", "text": text, "plots": plots}
         yield _predictions(generations, records, goals)
@@ -175,45 +177,42 @@ def _rank_correlation(predicted: Iterable[float], trained: Iterable[float]) -> f
     return float(spearmanr(predicted, trained).statistic)
 
 
-def _predictors(
-    generations: Sequence[Generation], records: Mapping[int, CandidateRecord], goals: Sequence[Objective]
-) -> Section:
-    """Return a row for each generation and objective: its predictor, and how right it was."""
-    rows: list[list[Any]] = [
-        ["blocks", "objective", "predictor", "cells", "rank correlation", "R²", "mean error", "mean absolute error"]
-    ]
+def _predictors(generations: Sequence[Generation], results: FullResults, goals: Sequence[Objective]) -> Section:
+    """Return a row for each generation and objective that is predicted: its predictor, and how right it was."""
+    rows: list[list[Any]] = [["blocks", "objective", "predictor", "cells", "stopped early", "rank correlation", "R²"]]
+    rows[0] += ["mean error", "mean absolute error"]
     rows[0] += ["as a part of the result", "rank correlation of a trivial one", "within the 80 % interval"]
     rows[0] += ["error in deviations", "reason", "not used in the next"]
     for place, each in enumerate(generations):
-        audits = _audits_of(generations[place + 1 :])
+        audits = audit_of(place, generations)
         for goal in goals:
-            pairs = predicted_and_trained(each, records, goal.name)
-            if not pairs:
+            pairs, used = results.pairs(each, goal.name), each.predictors.get(goal.name, {})
+            if not pairs or used.get("name") == EXACT:
                 continue
             predicted, trained = np.array([pair[1:] for pair in pairs]).T
             errors, spread = predicted - trained, float(((trained - trained.mean()) ** 2).sum())
             relative = float(np.mean(np.abs(errors / trained))) if trained.all() else None
             fit = 1 - float((errors**2).sum()) / spread if spread and len(pairs) >= _FEWEST else None
-            used = each.predictors.get(goal.name, {})
-            row = [each.name, goal.name, used.get("name"), len(pairs), _rank_correlation(predicted, trained), fit]
-            row += [float(errors.mean()), float(np.abs(errors).mean()), relative]
+            stopped = sum(number in results.stopped for number, *_ in pairs)
+            row = [each.name, goal.name, used.get("name"), len(pairs), stopped]
+            row += [
+                _rank_correlation(predicted, trained),
+                fit,
+                float(errors.mean()),
+                float(np.abs(errors).mean()),
+                relative,
+            ]
             audit = audits.get(goal.name, {})
             rows.append([*row, *_audited(audit), used.get("reason") or "", _switched_off(audit)])
     text = (
-        "What was predicted of the cells that were then trained, against their results. A predictor that is worse than "
+        "What was predicted of the cells that were then trained, against their results. Predicted are results of full "
+        "trainings: for the score of a cell that was stopped early, the estimate from which the predictors learn "
+        "counts. Costs that follow from the cell need no predictor. A predictor that is worse than "
         "a trivial one in a generation is replaced by it in the next; the reason is given. Each generation is compared "
         "with the trivial predictors, and with the predicted deviations, after it. If the search ended before that, "
         "the last one has no such numbers."
     )
     return {"title": "Predictors", "text": text, "table": rows}
-
-
-def _audits_of(following: Sequence[Generation]) -> Mapping[str, Mapping[str, Any]]:
-    """Return by objective how a generation was audited: when the next cells were chosen, or after the last ones."""
-    for each in following:
-        if each.cells or each.audit:
-            return each.audit
-    return {}
 
 
 def _audited(audit: Mapping[str, Any]) -> list[float | None]:
@@ -237,7 +236,7 @@ def _predictions(
     generations: Sequence[Generation], records: Mapping[int, CandidateRecord], goals: Sequence[Objective]
 ) -> Section:
     """Return a row for each predicted cell."""
-    head = ["candidate", "blocks", "chosen for"]
+    head = ["candidate", "blocks", "chosen for", "epochs"]
     for goal in goals:
         head += [f"predicted {goal.name}", goal.name]
     rows: list[list[Any]] = []
@@ -246,7 +245,7 @@ def _predictions(
             if cell.estimates:
                 known = results_of(records[number])
                 values = [value for goal in goals for value in (cell.estimates.get(goal.name), known.get(goal.name))]
-                rows.append([number, each.name, cell.reason, *values, cell.cell])
+                rows.append([number, each.name, cell.reason, records[number].epochs, *values, cell.cell])
     text = f"The last {_MOST_ROWS} of {len(rows):,} predicted cells." if len(rows) > _MOST_ROWS else ""
     return {"title": "Predictions and results", "text": text, "table": [[*head, "cell"], *rows[-_MOST_ROWS:]]}
 

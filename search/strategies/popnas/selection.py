@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from search.space.table_space import TableSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
 from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells
+from search.strategies.popnas.choice import LIMITED_COSTS, is_allowed
 from search.strategies.popnas.options import ARGUMENTS, CELL
 from search.study.journal import Event
 from search.study.settings import StudyParts, check_changes
@@ -193,7 +194,7 @@ class ModelSelection(MultiFidelity):
             ConfigError: With it, none can be trained.
         """
         config = next(self.cells.covering(), None)
-        faults = Faults()
+        faults = Faults(self._range_faults() if self.parts.is_new else ())
         if config is not None:
             with faults.collecting():
                 for message in changed_faults(config, self._changed(config), check):
@@ -201,6 +202,16 @@ class ModelSelection(MultiFidelity):
         if faults:
             raise faults.error()
         return []
+
+    def _range_faults(self) -> Iterator[str]:
+        """Yield the constraints that no network with as many weights as are asked for can keep."""
+        asked = list(self.options.params or ())
+        for each in self.parts.constraints if asked else ():
+            if each.name == "params" and all(each.violation({"params": float(weights)}) for weights in asked):
+                yield (
+                    f"{ARGUMENTS}.selection.params: {show(asked)}, and search.constraints has {show(str(each))}: no "
+                    "further shape can keep both. Change one of them."
+                )
 
     def _changed(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the config of a cell with the changes of the selection."""
@@ -241,7 +252,10 @@ class ModelSelection(MultiFidelity):
     def next(self, idle: int) -> Sequence[Task]:
         """Return the tasks of the networks that were chosen; before, choose them."""
         while True:
+            was_complete = self._is_complete
             tasks = super().next(idle)
+            if self._is_complete and not was_complete and (broken := self._broken_constraints):
+                logger.warning("%s", broken)
             is_busy = self._running or self._ready or not self.scheduler.is_done or self._asked is not None
             wanted = [] if is_busy or self.spent_budget or self.is_pausing else self._wanted()
             if tasks or not wanted:
@@ -249,6 +263,15 @@ class ModelSelection(MultiFidelity):
             if self.grid:
                 return [self._ask(wanted)]
             self._select(wanted, [])
+
+    @property
+    def _broken_constraints(self) -> str:
+        """In words that no network keeps the constraints, though the best one is the result; else empty."""
+        best = next(iter(self._ordered(self._numbers)), None)
+        if best is None or not self.state.candidates[best].record.violation:
+            return ""
+        bounds = ", ".join(map(str, self.parts.constraints))
+        return f"Selection: no network keeps search.constraints ({bounds}); the best is the one that misses them least."
 
     @property
     def _is_over(self) -> bool:
@@ -292,6 +315,7 @@ class ModelSelection(MultiFidelity):
             "cells": [cells[number] for number in wanted],
             "grid": self.grid,
             "searched": self.searched_shape,
+            "input_size": (self.parts.limits or {}).get("input_size"),
         }
         return Task(f"{self.stage}/{SHAPES}/{self._num_tasks}", SHAPES, payload)
 
@@ -301,7 +325,7 @@ class ModelSelection(MultiFidelity):
         Args:
             candidates: Of the search.
             costs: Of each network a mapping with `cell` (its place among the candidates), motifs, normal_cells,
-                filters, `params`, and `network`, equal for equal networks.
+                filters, `params`, `flops`, and `network`, equal for equal networks.
         """
         cells = self._trained()
         networks: list[SelectedShape] = []
@@ -320,20 +344,25 @@ class ModelSelection(MultiFidelity):
                     )
         if costs and self.options.params is not None and all(each.is_searched for each in networks):
             least, most = self.options.params
+            bounds = " and keeps search.constraints" if self.parts.constraints else ""
             logger.warning(
-                "Selection: no further shape of the best cells has %s to %s weights: only the searched shapes are "
-                "trained.", f"{least:,}", f"{most:,}",
+                "Selection: no further shape of the best cells has %s to %s weights%s: only the searched shapes are "
+                "trained.", f"{least:,}", f"{most:,}", bounds,
             )  # fmt: skip
         data = {"candidates": list(candidates), "networks": [each.to_json() for each in networks]}
         self.study.record(f"{self.stage}.selected", **data)
 
     def _widest(self, costs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Return for each number of motifs and normal cells the widest network of a cell in the range."""
+        """Return for each number of motifs and normal cells the widest network of a cell that keeps all bounds."""
         if self.options.params is None:
             return []
         least, most = self.options.params
+        names = [name for name in LIMITED_COSTS.values() if all(name in each for each in costs)]
+        columns = {name: np.array([each[name] for each in costs], dtype=float) for name in names}
+        # The range takes the place of the limit of parameters; a constraint holds for the result of the study.
+        kept = is_allowed(len(costs), columns, self.parts, limited=("flops",))
         found: dict[tuple[int, int], Mapping[str, Any]] = {}
-        for each in sorted(costs, key=lambda each: each["filters"]):
+        for each in sorted((costs[place] for place in np.flatnonzero(kept)), key=lambda each: each["filters"]):
             if least <= each["params"] <= most and each["filters"] in self.grid["filters"]:
                 found[each["motifs"], each["normal_cells"]] = each
         return [
@@ -445,6 +474,7 @@ class ModelSelection(MultiFidelity):
             rows.append([*row, *values, each.cell])
         text = (
             f"Networks of the best {len(self._covered)} cells of the search, of {self.max_epochs} epochs, by the "
-            "results of validation data. The candidate of the search that has the same cell is named, too."
-        )
+            "results of validation data. The candidate of the search that has the same cell is named, too. "
+            f"{self._broken_constraints}"
+        ).rstrip()
         return [{"title": "Model selection", "text": text, "table": rows}]

@@ -2,9 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,22 +15,22 @@ from config.objects import instantiate
 from search.executors.base import Task
 from search.registry import REGISTRY
 from search.results.leaderboard import is_ranked
-from search.results.record import FACTS, Objective
+from search.results.record import Objective
 from search.schedulers.base import Decision, Job, Scheduler
 from search.schedulers.generations import Generations
 from search.space.cover import Check
 from search.space.space import Space
-from search.space.table_space import TableSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
 from search.strategies.multi_fidelity import MultiFidelity
-from search.strategies.popnas.candidates import Cells, cells_of
-from search.strategies.popnas.choice import allowed_cells, bounded_costs, choose
-from search.strategies.popnas.estimates import Answer, Request, Trained, as_if_complete, read_answer, write_request
-from search.strategies.popnas.generation import ChosenCell, Generation
+from search.strategies.popnas.candidates import Cells, cells_of, network_of_request
+from search.strategies.popnas.choice import allowed_cells, bounded_costs, choose, exact_facts
+from search.strategies.popnas.estimates import Answer, FullResults, Request, Trained, read_answer, write_request
+from search.strategies.popnas.generation import ChosenCell, Generation, unaudited
 from search.strategies.popnas.options import GrowthOptions, PredictionOptions, growth_faults, network_faults
 from search.strategies.popnas.predicted import AUDIT, GENERATIONS, generation_folder, stored_predictions
 from search.strategies.popnas.sections import best_cell, cost_sections, generation_sections
 from search.strategies.popnas.selection import ModelSelection, read_selection
+from search.strategies.popnas.sizes import GenerationSize, generation_sizes, shortage, shrunk_growth
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
@@ -115,14 +114,7 @@ class ProgressiveSearch(MultiFidelity):
     @classmethod
     def shrunk_arguments(cls, args: Mapping[str, Any], epochs: int) -> dict[str, Any]:
         """Return the arguments for a search of two generations with a cell each, or more of the second one."""
-        small = {"max_first": 1, "max_children": 1, "max_best": 0, "max_exploration": 0}
-        if args.get("grammar") is None:
-            small["blocks"] = (
-                min(2, args.get("blocks", 2)) if isinstance(args.get("blocks", 2), int) else args["blocks"]
-            )
-        chosen = args.get("selection")
-        shrunk = {"selection": {**chosen, "top": 1, "epochs": epochs}} if isinstance(chosen, Mapping) else {}
-        return {**args, **small, **shrunk}
+        return shrunk_growth(args, epochs)
 
     def describe(self, space: Space) -> str:
         """Return in words which cells there are and how many are trained."""
@@ -135,15 +127,21 @@ class ProgressiveSearch(MultiFidelity):
         """Return no faults of single cells: each operation is checked, and all must be possible.
 
         Raises:
-            ConfigError: A network with some operation cannot be trained.
+            ConfigError: A network with some operation cannot be trained, or `num_samples` leaves no search.
         """
         faults = Faults(network_faults(self.parts.config))
+        asked, warning = self._generations_of_scheduler.most, ""
+        if asked is not None and self.parts.is_new:
+            with faults.collecting():
+                warning = shortage(asked, self._sizes)
         if not faults:
             for config in self.cells.covering():
                 with faults.collecting():
                     check(config)
         if faults:
             raise faults.error()
+        if warning:
+            logger.warning("%s", warning)
         return []
 
     def apply(self, event: Event) -> None:
@@ -168,20 +166,24 @@ class ProgressiveSearch(MultiFidelity):
         if most is not None:
             return most
         known = sum(len(each.cells) for each in self.generations)
-        done = (self._grown[-1].blocks, self._grown[-1].round) if self.generations else (-1, 1)
-        last = self.cells.grammar.steps
-        rest = 0
-        for blocks in range(last + 1):
-            at_most = self.growth.max_children + (self.growth.max_best or 0)
-            at_most += self.growth.num_explored if blocks < last else 0
-            for number in range(1, (self.growth.rounds if blocks == last else 1) + 1):
-                if (blocks, number) > done:
-                    rest += {(0, 1): 1, (1, 1): len(self._first_cells)}.get((blocks, number), at_most)
-        return known + rest
+        done = self._grown[-1].place if self.generations else (-1, 1)
+        return known + sum(each.most for each in self._sizes if (each.blocks, each.round) > done)
 
     @cached_property
-    def _first_cells(self) -> list[str]:
-        return self.cells.first(self.growth.max_first, self.parts.space.study_seed)
+    def _sizes(self) -> list[GenerationSize]:
+        num_first = len(self.cells.first(self.growth.max_first, self.parts.space.study_seed))
+        return generation_sizes(self.growth, self.cells.grammar.steps, num_first)
+
+    def _first_cells(self, allowed: Collection[str] | None = None) -> list[str]:
+        """Return the cells of one block to train; if fewer may be trained, they are chosen like those of `max_first`.
+
+        Args:
+            allowed: Those that keep the limits; None: all.
+        """
+        most = self._generations_of_scheduler.most
+        room = None if most is None else max(0, most - self._num_counted)
+        bounds = [each for each in (self.growth.max_first, room) if each is not None]
+        return self.cells.first(min(bounds, default=None), self.parts.space.study_seed, allowed)
 
     def grow(self, num_samples: int) -> None:
         """Choose further cells of the last generation, until so many are trained.
@@ -285,6 +287,10 @@ class ProgressiveSearch(MultiFidelity):
                 found.append(Trained(number, cell, {**record.facts, **record.objectives}, record.epochs))
         return found
 
+    def _full_results(self) -> FullResults:
+        observations, fidelities = self._observed.present()[0], self.scheduler.fidelities()
+        return FullResults.of(self._trained(), observations, self.parts.objectives, fidelities)
+
     def _parents(self, blocks: int) -> list[str]:
         """Return the cells from which those of a number of blocks grow."""
         return [each.cell for each in self._trained(blocks - 1)]
@@ -295,64 +301,53 @@ class ProgressiveSearch(MultiFidelity):
             last = self._grown[-1]
             return self._task_of_request(self._new_request(last.blocks, last.round, [], is_audit=True))
         blocks, number = self._next_place
-        network = self._network_of_request()
-        is_limited = network["facts"] and bounded_costs(self.parts)  # then the first cells are those that keep it
+        facts = exact_facts(self.parts)
+        is_limited = facts and bounded_costs(self.parts)  # then the first cells are those that keep it
         if blocks == 0 or (blocks == 1 and number == 1 and not is_limited):
-            cells = self._first_cells if blocks else [self.cells.grammar.empty]
+            cells = self._first_cells() if blocks else [self.cells.grammar.empty]
             chosen = [ChosenCell(each, "first" if blocks else "empty") for each in cells]
             self._record_generation(Generation(blocks, number, chosen, len(cells)))
             return None
         parents = self._parents(blocks) if blocks > 1 else [self.cells.grammar.empty]
         request = self._new_request(blocks, number, parents)
-        needs_worker = self.prediction.predictor != "trivial" or network["facts"]
+        needs_worker = self.prediction.predictor != "trivial" or facts
         if not len(request.expansion) or not needs_worker:
             self._end_request(request, request.trivial_answer())
             return None
         return self._task_of_request(request)
 
     def _new_request(self, blocks: int, number: int, parents: Sequence[str], *, is_audit: bool = False) -> Request:
-        last = next((each for each in reversed(self.generations) if each.cells), None)
+        pending = unaudited(self.generations)
         return Request(
             blocks=blocks,
             round=number,
             expansion=self.cells.grammar.expand(parents, list(self._cell_of.values()) if parents else []),
-            trained=as_if_complete(
-                self._trained(), self._observed.present()[0], self.parts.objectives, self.scheduler.fidelities()
-            ),
+            trained=self._full_results().trained,
             failed=[
                 cell
                 for number, cell in self._cell_of.items()
                 if self.state.candidates[number].record.status == "failed"
             ],
-            before=[each for each in (last.cells if last else ()) if each.estimates],
+            before=[cell for each in pending for cell in each.cells if cell.estimates],
+            audited=[each.place for each in pending],
             objectives=self.parts.objectives,
             max_epochs=self.parts.max_epochs,
             seed=derive_seed(self.parts.space.study_seed, "predictors", blocks, number) >> 31,
             is_audit=is_audit,
         )
 
+    def _folder_of(self, request: Request) -> Path:
+        study = Path(self.study.folder).resolve()
+        return study / GENERATIONS / AUDIT if request.is_audit else generation_folder(study, *request.place)
+
     def _task_of_request(self, request: Request) -> Task:
         """Return the task of a worker that predicts the cells of a request."""
-        study = Path(self.study.folder).resolve()
-        folder = study / GENERATIONS / AUDIT
-        if not request.is_audit:
-            folder = generation_folder(study, request.blocks, request.round)
-        payload = write_request(folder, request, self.prediction) | self._network_of_request()
+        payload = write_request(self._folder_of(request), request, self.prediction)
+        predicted = [name for each in unaudited(self.generations) for name in each.predicted]
+        payload |= network_of_request(self.cells, self.parts, predicted if request.is_audit else ())
         self._request = request
         self._num_estimates += 1
         return Task(f"{self.stage}/{ESTIMATE}/{self._num_estimates}", ESTIMATE, payload)
-
-    def _network_of_request(self) -> dict[str, Any]:
-        """Return the data that a worker needs on the network, whose costs follow from its cell."""
-        config, limits = self.cells.config(self.cells.grammar.empty), self.parts.limits or {}
-        names = [each.name for each in self.parts.objectives] + [each.name for each in self.parts.constraints]
-        names += bounded_costs(self.parts)
-        is_table = isinstance(self.parts.space, TableSpace)
-        arch = config.get("arch")
-        args = arch.get("args") if isinstance(arch, Mapping) else None
-        sizes = {key: args[key] for key in ("motifs", "normal_cells") if isinstance(args, Mapping) and key in args}
-        facts = [] if is_table else [name for name in FACTS if name in names]
-        return {"config": config, "facts": facts, "input_size": limits.get("input_size"), **sizes}
 
     def _record_generation(self, generation: Generation) -> None:
         """Record a generation, with no more cells than may be trained."""
@@ -363,22 +358,23 @@ class ProgressiveSearch(MultiFidelity):
 
     def _end_request(self, request: Request, answer: Answer) -> None:
         """Choose the cells of a generation by their predictions."""
+        place = request.place
         if request.is_audit:
-            found = Generation(request.blocks, request.round, [], audit=answer.audit, seconds=answer.seconds)
-            self._record_generation(replace(found, is_audit=True))
+            audit = {"audit": answer.audit, "audited": request.audited if answer.audit else (), "is_audit": True}
+            self._record_generation(Generation(*place, [], seconds=answer.seconds, **audit))
             return
         if request.is_first:
             self._record_first(request, answer)
             return
         chosen = choose(request, answer, self.growth, self.parts, is_last=request.blocks == self.cells.grammar.steps)
         generation = Generation(
-            request.blocks,
-            request.round,
+            *place,
             chosen,
             len(request.expansion),
             num_grown=request.expansion.num_grown,
             predictors=answer.predictors,
             audit=answer.audit,
+            audited=request.audited if answer.audit else (),
             seconds=answer.seconds,
         )
         self._record_generation(generation)
@@ -386,7 +382,7 @@ class ProgressiveSearch(MultiFidelity):
     def _record_first(self, request: Request, answer: Answer) -> None:
         """Record the first cells of those that keep the limits, which follow from their costs alone."""
         allowed = allowed_cells(request, answer, self.parts)
-        cells = self.cells.first(self.growth.max_first, self.parts.space.study_seed, allowed)
+        cells = self._first_cells(allowed)
         if not cells:
             logger.warning("No cell of one block keeps search.limits and search.constraints: nothing grows.")
         chosen = [ChosenCell(each, "first") for each in cells]
@@ -459,7 +455,7 @@ class ProgressiveSearch(MultiFidelity):
             logger.warning("The last predictions are not compared with their results: %s", reason)
         else:
             logger.warning("Generation %d: predicted by the parents alone: %s", request.blocks, reason)
-        self._end_request(request, request.trivial_answer(reason))
+        self._end_request(request, request.trivial_answer(reason, self._folder_of(request)))
 
     def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
         """Continue from the last checkpoint, or predict again, unless workers are lost again and again."""
@@ -486,14 +482,13 @@ class ProgressiveSearch(MultiFidelity):
         records = {number: each.record for number, each in self.state.candidates.items()}
         goals: tuple[Objective, ...] = self.parts.objectives
         of_places = {(blocks, number): each for blocks, number, each in stored_predictions(Path(self.study.folder))}
-        places = {each.name: (each.blocks, each.round) for each in self._grown}
-        predictions = {name: of_places[place] for name, place in places.items() if place in of_places}
+        predictions = {each.name: of_places[each.place] for each in self._grown if each.place in of_places}
         ranked: list[int] = []
         with suppress(SearchError):  # nothing has a result yet
             ranked = self.study.ranked()
         yield from best_cell(
             ranked, {number: str(each.notes.get("cell")) for number, each in records.items()}, self.parts.config
         )
-        yield from generation_sections(self.generations, records, goals, predictions)
+        yield from generation_sections(self.generations, records, goals, self._full_results(), predictions)
         searched = [each for each in ranked if each in self._cell_of]  # not those of a model selection
         yield from cost_sections(searched, records, self._cell_of, goals)
