@@ -3,11 +3,12 @@
 import copy
 import logging
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from build import DataSpec, build_model
+from build import DataSpec, build_loader, build_model, read_data_spec
 from config import signature_of
 from models.layers.drop_path import SurvivingPaths
 from models.popnas import CellNet, CellNetSegmenter
@@ -23,6 +24,8 @@ TWO_BACK = "[(-2, '3x3 dconv', -2, 'identity')]"
 DEEP = "[(-1, '3x3 conv', -2, '3x3 maxpool');(0, 'identity', -2, '3x3 dconv');(-1, 'identity', -1, '2 SE')]"
 THREE_BACK = "[(-3, '3x3 conv', -1, 'identity');(-2, '3x3 avgpool', 0, '1x3-3x1 conv')]"
 SERIES = "[(-1, '5 conv', -2, 'lstm');(0, 'gru', -2, '3 zconv:2');(-1, '3 maxpool', -1, '2 SE')]"
+LONG = "[(-1, '7 dconv', -2, '5 conv');(0, '3 maxpool', -1, 'identity')]"
+LETTERS = "a b c d e f g h i j k"
 SMALL = {"filters": 4, "motifs": 2, "normal_cells": 1}
 
 
@@ -249,6 +252,35 @@ def test_series_of_unequal_lengths_in_training():
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
     batch[0, :, 5:] = torch.nan
     assert all(logits.isfinite().all() for logits in model(batch))
+
+
+def test_long_series_of_eleven_classes_from_the_file_to_the_gradients(tmp_path):
+    time, chance = np.linspace(0, 1, 1500), np.random.default_rng(0)
+    lines = ["@problemName Long", "@univariate true", "@equalLength false", "@classLabel true " + LETTERS, "@data"]
+    for number, letter in enumerate(LETTERS.split() * 2):
+        wave = np.sin(2 * np.pi * (5 + 4 * (number % 11)) * time) + 0.1 * chance.normal(size=len(time))
+        lines.append(",".join(f"{value:.3f}" for value in wave[: 1500 - 10 * number]) + f":{letter}")
+    (tmp_path / "Long_TRAIN.ts").write_text("\n".join(lines))
+    config = {
+        "arch": {"type": "CellNet", "args": {**SMALL, "cell": LONG}},
+        "train_loader": {"type": "TimeSeriesDataLoader", "args": {"path": str(tmp_path), "batch_size": 22}},
+    }
+    loader = build_loader(config, "train")
+    spec = read_data_spec(config, loader)
+    assert (spec.num_classes, spec.in_channels, spec.dims) == (11, 1, 1)
+    series, labels = next(iter(loader))[:2]
+    assert (series.shape, sorted(labels.tolist())) == ((22, 1, 1500), sorted([*range(11)] * 2))
+    model = build_model(config, spec)
+    losses = []
+    for _ in range(3):
+        logits = model(series)
+        assert logits.shape == (22, 11)
+        losses.append(nn.functional.cross_entropy(logits, labels))
+        weights = list(model.parameters())
+        with torch.no_grad():
+            for weight, gradient in zip(weights, torch.autograd.grad(losses[-1], weights), strict=True):
+                weight.sub_(gradient, alpha=0.1)
+    assert losses[2] < losses[0]
 
 
 def test_the_default_cells_are_valid_and_canonical_arguments_join_equivalent_cells():

@@ -25,11 +25,14 @@ from search.space.drawn import Drawn
 from search.strategies.multi_fidelity import candidate_folder
 from search.strategies.popnas.estimates import Trained, as_if_complete
 from search.strategies.popnas.generation import ChosenCell, Generation, audit_of, unaudited
+from search.strategies.popnas.options import OPERATORS as OPERATORS_OF_IMAGES
+from search.strategies.popnas.options import SERIES_OPERATORS
 from search.study.folders import create_study_folder
 from search.study.settings import build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
 from search.worker import callbacks, estimating
 from tests.support.simulated_study import Simulation, World, results
+from utils import plugins
 from utils.architecture.cells.cell import Block, Cell
 from utils.architecture.cells.grammar import Grammar
 from utils.architecture.cells.nasbench201 import write_architecture
@@ -409,6 +412,43 @@ def test_a_spent_budget_ends_it_and_a_larger_one_continues_it(tmp_path):
 def test_settings_that_contradict_each_other_are_refused(args, search, message):
     with pytest.raises(ConfigError, match=message):
         build_strategy(build_study_parts(study_config(args, **search)))
+
+
+class SeriesLoader:
+    dims = 1
+
+
+class MaskLoader:
+    task = "segmentation"
+
+
+class UnknownLoader:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("arch", "loader", "dims"),
+    [
+        ({}, {"type": "TimeSeriesDataLoader", "args": {"path": "data/images"}}, 1),
+        ({}, {"type": "ImageClassificationDataLoader", "args": {"folder": "data/Ucr/SeriesPictures"}}, 2),
+        ({}, {"type": f"{__name__}.SeriesLoader"}, 1),
+        ({}, f"{__name__}.MaskLoader", 2),
+        ({}, f"{__name__}.UnknownLoader", None),
+        ({"dims": 1}, f"{__name__}.UnknownLoader", 1),
+    ],
+)
+def test_default_operators_are_those_of_the_data_and_not_of_its_path(monkeypatch, arch, loader, dims):
+    monkeypatch.setitem(plugins.loaded, __name__.partition(".")[0], Path(__file__))
+    config = study_config({"operators": None})
+    config["arch"]["args"] |= arch
+    config["train_loader"] = loader
+    strategy = build_strategy(build_study_parts(config))
+    assert strategy.strategies[0].cells.grammar.operators == (SERIES_OPERATORS if dims == 1 else OPERATORS_OF_IMAGES)
+    if dims is None:
+        with pytest.raises(ConfigError, match=r"operators: null, and .*UnknownLoader.* does not say whether"):
+            faults_of(config)
+    else:
+        assert faults_of(config) == []
 
 
 def test_no_other_value_is_searched():

@@ -422,6 +422,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
     """
 
     task: Task = "classification"
+    dims: int | None = 2
 
     def __init__(
         self,
@@ -479,7 +480,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
         if divided is not None:
             self._held_out = divided[1]
         self.num_classes, self.class_names, self.learned = len(names), names, {"classes": names}
-        self.in_channels, self.dims = preprocessing.in_channels, 2
+        self.in_channels = preprocessing.in_channels
         self.ignore_index = NO_CLASS
         self.preprocessing = preprocessing
         self.listing_faults = (*faults, *known.faults)

@@ -171,6 +171,7 @@ class TimeSeriesDataLoader(BaseDataLoader):
     """
 
     task: Task = "classification"
+    dims: int | None = 1
 
     def __init__(
         self,
@@ -214,7 +215,7 @@ class TimeSeriesDataLoader(BaseDataLoader):
         if divided is not None:
             self._held_out = divided[1]
         self.num_classes, self.class_names = len(names), names
-        self.in_channels, self.dims = len(file.series[0]), 1
+        self.in_channels = len(file.series[0])
         self.ignore_index = NO_CLASS
         self.preprocessing = preprocessing
         self.listing_faults = (*file.faults, *known.faults)

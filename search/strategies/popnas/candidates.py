@@ -2,11 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from config.checking.classes import find_class, read_spec
+from config.checking.splits import loader_section
 from config.faults import Faults, show
 from config.loading.load import deep_merge
 from search.space.drawn import Drawn
@@ -26,7 +29,10 @@ from utils.architecture.cells.nasbench201 import (
 )
 from utils.architecture.cells.operators import read_operator
 from utils.errors import ConfigError
+from utils.registry import Section
 from utils.seeding import derive_seed
+
+_LOADER_OF_SERIES = "TimeSeriesDataLoader"  # the only one of the registry
 
 
 @dataclass(frozen=True)
@@ -135,17 +141,47 @@ def _is_single(text: str) -> bool:
     return block.inputs == (-1, -1) and block.first == block.second
 
 
+def dims_of_data(config: Mapping[str, Any]) -> int | None:
+    """Return 1 if networks of a config read series, 2 if images; None if its loader is the user's and does not say."""
+    arch = config.get("arch")
+    args = arch.get("args") if isinstance(arch, Mapping) else None
+    if isinstance(args, Mapping) and args.get("dims") in (1, 2):
+        return int(args["dims"])
+    section = loader_section(config, "train")
+    spec = None if section is None else read_spec(config[section], section, Faults())
+    if spec is None:  # for the validation to report
+        return 2
+    if "." not in spec.type:
+        return 1 if spec.type == _LOADER_OF_SERIES else 2
+    with suppress(ConfigError):  # of a plug-in that is not loaded, or no class
+        target = find_class(spec.type, spec.path, "data_loader", Section("builtins:object")).target
+        dims = getattr(target, "dims", None)
+        return dims if dims in (1, 2) else 2 if getattr(target, "task", None) == "segmentation" else None
+    return None
+
+
+def operator_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the reason why the operations must be named: it is not known whether networks read series or images."""
+    if dims_of_data(config) is None:
+        loader = config[loader_section(config, "train") or ""]
+        name = loader["type"] if isinstance(loader, Mapping) else loader
+        yield (
+            f"{ARGUMENTS}.operators: null, and {show(name)} does not say whether it has images or series. Write the "
+            "operators, or set dims = 1 (series) or dims = 2 (images) in that class."
+        )
+
+
 def _operators_of(operators: Sequence[str] | None, config: Mapping[str, Any]) -> tuple[list[str], int]:
     """Return the operations, and whether they are for series (1) or images (2).
 
     Raises:
         ConfigError: One is not known, or they do not belong together.
     """
+    known = dims_of_data(config) or 2
     if operators is None:
-        text = str(config.get("train_loader") or config.get("data_loader"))
-        return (list(SERIES_OPERATORS), 1) if "Series" in text or "Ucr" in text else (list(OPERATORS), 2)
+        return list(SERIES_OPERATORS if known == 1 else OPERATORS), known
     faults_by_dims: dict[int, Faults] = {}
-    for dims in (2, 1):
+    for dims in (known, 3 - known):
         faults = faults_by_dims[dims] = Faults()
         for place, each in enumerate(operators):
             with faults.collecting():

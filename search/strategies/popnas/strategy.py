@@ -22,7 +22,7 @@ from search.space.cover import Check
 from search.space.space import Space
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
 from search.strategies.multi_fidelity import MultiFidelity
-from search.strategies.popnas.candidates import Cells, cells_of, network_of_request
+from search.strategies.popnas.candidates import Cells, cells_of, network_of_request, operator_faults
 from search.strategies.popnas.choice import allowed_cells, bounded_costs, choose, exact_facts
 from search.strategies.popnas.estimates import Answer, FullResults, Request, Trained, read_answer, write_request
 from search.strategies.popnas.generation import ChosenCell, Generation, unaudited
@@ -130,6 +130,8 @@ class ProgressiveSearch(MultiFidelity):
             ConfigError: A network with some operation cannot be trained, or `num_samples` leaves no search.
         """
         faults = Faults(network_faults(self.parts.config))
+        if self.parts.is_new and self.growth.grammar is None and self.growth.operators is None:
+            faults.extend(operator_faults(self.parts.config))
         asked, warning = self._generations_of_scheduler.most, ""
         if asked is not None and self.parts.is_new:
             with faults.collecting():
