@@ -40,7 +40,7 @@ def generation_sizes(growth: GrowthOptions, steps: int, num_first: int) -> list[
     return sizes
 
 
-def shortage(num_samples: int, sizes: Sequence[GenerationSize]) -> str:
+def cut_generations(num_samples: int, sizes: Sequence[GenerationSize]) -> str:
     """Return in words which generations a number of cells cuts off; empty if it suffices for all.
 
     Raises:

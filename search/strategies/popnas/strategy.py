@@ -30,7 +30,7 @@ from search.strategies.popnas.options import GrowthOptions, PredictionOptions, g
 from search.strategies.popnas.predicted import AUDIT, GENERATIONS, generation_folder, stored_predictions
 from search.strategies.popnas.sections import best_cell, cost_sections, generation_sections
 from search.strategies.popnas.selection import ModelSelection, read_selection
-from search.strategies.popnas.sizes import GenerationSize, generation_sizes, shortage, shrunk_growth
+from search.strategies.popnas.sizes import GenerationSize, generation_sizes, cut_generations, shrunk_growth
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
@@ -135,7 +135,7 @@ class ProgressiveSearch(MultiFidelity):
         asked, warning = self._generations_of_scheduler.most, ""
         if asked is not None and self.parts.is_new:
             with faults.collecting():
-                warning = shortage(asked, self._sizes)
+                warning = cut_generations(asked, self._sizes)
         if not faults:
             for config in self.cells.covering():
                 with faults.collecting():
