@@ -26,7 +26,8 @@ def bounded_costs(parts: StudyParts) -> list[str]:
 
 def exact_facts(parts: StudyParts) -> list[str]:
     """Return the facts on which something depends, all of which follow from a cell; none of a table."""
-    names = [each.name for each in (*parts.objectives, *parts.constraints)] + bounded_costs(parts)
+    names = [each.name for each in parts.objectives] + [each.name for each in parts.constraints]
+    names += bounded_costs(parts)
     return [] if isinstance(parts.space, TableSpace) else [name for name in FACTS if name in names]
 
 

@@ -362,7 +362,7 @@ class ModelSelection(MultiFidelity):
         # The range takes the place of the limit of parameters; a constraint holds for the result of the study.
         kept = is_allowed(len(costs), columns, self.parts, limited=("flops",))
         found: dict[tuple[int, int], Mapping[str, Any]] = {}
-        for each in sorted((costs[place] for place in np.flatnonzero(kept)), key=lambda each: each["filters"]):
+        for each in sorted((costs[place] for place in np.flatnonzero(kept).tolist()), key=lambda each: each["filters"]):
             if least <= each["params"] <= most and each["filters"] in self.grid["filters"]:
                 found[each["motifs"], each["normal_cells"]] = each
         return [

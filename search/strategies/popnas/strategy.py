@@ -30,7 +30,7 @@ from search.strategies.popnas.options import GrowthOptions, PredictionOptions, g
 from search.strategies.popnas.predicted import AUDIT, GENERATIONS, generation_folder, stored_predictions
 from search.strategies.popnas.sections import best_cell, cost_sections, generation_sections
 from search.strategies.popnas.selection import ModelSelection, read_selection
-from search.strategies.popnas.sizes import GenerationSize, generation_sizes, cut_generations, shrunk_growth
+from search.strategies.popnas.sizes import GenerationSize, cut_generations, generation_sizes, shrunk_growth
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
@@ -360,10 +360,10 @@ class ProgressiveSearch(MultiFidelity):
 
     def _end_request(self, request: Request, answer: Answer) -> None:
         """Choose the cells of a generation by their predictions."""
-        place = request.place
+        place, audited = request.place, request.audited if answer.audit else ()
         if request.is_audit:
-            audit = {"audit": answer.audit, "audited": request.audited if answer.audit else (), "is_audit": True}
-            self._record_generation(Generation(*place, [], seconds=answer.seconds, **audit))
+            found = Generation(*place, [], audit=answer.audit, audited=audited, seconds=answer.seconds, is_audit=True)
+            self._record_generation(found)
             return
         if request.is_first:
             self._record_first(request, answer)
@@ -376,7 +376,7 @@ class ProgressiveSearch(MultiFidelity):
             num_grown=request.expansion.num_grown,
             predictors=answer.predictors,
             audit=answer.audit,
-            audited=request.audited if answer.audit else (),
+            audited=audited,
             seconds=answer.seconds,
         )
         self._record_generation(generation)
