@@ -32,7 +32,8 @@ def split_halves(loader: BaseDataLoader) -> tuple[BaseDataLoader, BaseDataLoader
         )
     ranked = _ranked(loader)
     middle = -(-count // 2)
-    # The other half has another order: in equal ones, each sample would meet the same partner in every epoch.
+    # A loader that shuffles orders the other half by another seed: in equal orders, each sample of the one would meet
+    # the same sample of the other in every epoch.
     seeds = (loader.keys.seed, derive_seed(loader.keys.seed, "second half"))
     parts = (np.sort(ranked[:middle]), np.sort(ranked[middle:]))
     first, second = (_restricted(loader, *each) for each in zip(parts, seeds, strict=True))
@@ -58,7 +59,7 @@ def _ranked(loader: BaseDataLoader) -> NDArray[np.int64]:
 
 
 def _restricted(loader: BaseDataLoader, indices: NDArray[np.int64], seed: int) -> BaseDataLoader:
-    """Return a loader like another one, in training, over some of its samples and with an order of its own."""
+    """Return a loader like another one, in training, over some of its samples; if it shuffles, by a seed of its own."""
     part = copy.copy(loader)  # so that a loader of a plug-in stays what it is
     part.keys = replace(loader.keys, indices=indices, seed=seed, is_training=True, position=(0, 0))
     # DataLoader forbids assigning these, and the iterator is that of the whole.

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.result_files import require_result_file
+from trainer.runtime.activations import recompute_activations
 
 PEER = "public code"
 FORWARD = "forward"
@@ -121,7 +122,9 @@ def run_one(options: argparse.Namespace, name: str) -> Result:
     if settings.pop("channels_last", False):
         images = images.contiguous(memory_format=torch.channels_last)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.pop("bf16", False))
+    recomputed = settings.pop("recomputed", [])
     network, weights, architecture = build_peer(options) if is_peer else build_ours(options, settings)
+    recompute_activations(network, recomputed)
     network.train()
     optimizers = {
         "weights": torch.optim.SGD(weights, 0.025, momentum=0.9, weight_decay=3e-4),
@@ -198,7 +201,8 @@ def main() -> None:
         type=setting,
         action="append",
         default=[],
-        help='a contender of ours: name={"argument of AutoDeepLabSupernet": value}; also "bf16", "channels_last": true',
+        help='a contender of ours: name={"argument of AutoDeepLabSupernet": value}; also "bf16", "channels_last": true '
+        'and "recomputed": ["cells.*"], see trainer.checkpoint_activations',
     )
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--filter-multiplier", type=int, default=8)

@@ -45,9 +45,11 @@ class AutoDeepLabSupernet(BaseModel):
         filter_multiplier: Channels of a block at stride 4; at stride s it has s / 4 times as many.
         atrous: "separable": atrous operations are depthwise and pointwise; "dense": as in the published network.
         mixing: "inputs": a cell runs once, see `SupernetCell`; "outputs": once per source, as in the paper. The default
-            takes two thirds of the time and of the memory.
+            takes about two thirds of the time, and of the memory apart from that of the process.
         partial_channels: K: operations compute 1 / K of a node's channels, the others pass; 1: all, as in the paper. It
-            divides `filter_multiplier`. At 8, K = 4 takes three fifths of the time and half the memory of K = 1.
+            divides `filter_multiplier`. At 8, K = 4 takes about three fifths of the time of K = 1, and half the memory
+            apart from that of the process (docs/auto_deeplab.md). `filter_multiplier` should be twice K or more: at K a
+            node of stride 4 computes a single channel, the same one in all blocks.
         norm: "batch" or "group".
 
     Attributes:

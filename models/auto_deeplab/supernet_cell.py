@@ -67,8 +67,10 @@ class SupernetCell(nn.Module):
     same for a single source, and for a linear cell. So a node that little leads to still gives little.
 
     With `partial_channels` K > 1, an edge computes its operations on the first 1 / K of the channels and passes the
-    others on (PC-DARTS, arXiv:1907.05737, section 3.2). Each block then shuffles its channels as in ShuffleNet, so that
-    the next edges compute on some of both kinds.
+    others on (PC-DARTS, arXiv:1907.05737, section 3.2). Each block then shuffles its channels as in ShuffleNet: on each
+    that was computed follow K - 1 that passed. So the next edges compute on some of both kinds if P is larger than 1.
+    With P = 1 (K = C) all blocks of a node compute on one and the same channel, and only the 1x1 convolutions between
+    cells mix it with the others.
 
     Args:
         channels: C.
@@ -189,7 +191,7 @@ class SupernetCell(nn.Module):
         return [self.edges[position](computed, weights), passed]
 
     def _shuffled(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return a block from the results of `_read`, in an order where the first P channels are some of both kinds."""
+        """Return a block from the results of `_read`: each of the P computed channels, K - 1 that passed after it."""
         if len(parts) == 1:
             return parts[0]
         computed, passed = parts
