@@ -21,7 +21,7 @@ from build import build_predictor, registry
 from config import cli
 from config.variants import dataset_ids
 from logger.console import setup_logging
-from utils.errors import ConfigError, DataError, joined_faults
+from utils.errors import ConfigError, DataError, EspalierError, joined_faults
 from utils.writing.outputs import PREDICTIONS, Originals, require_output
 from utils.writing.text import in_one_line, write_out
 
@@ -114,7 +114,8 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
         foreground=[segmenter.class_id(name) for name in arguments.classes] if arguments.classes else None,
         is_soft=arguments.soft,
         export_ids=export_ids,
-        palette=segmenter.palette if arguments.legend else None,
+        palette=segmenter.palette,
+        has_legend=arguments.legend,
     )
     segmenter.has_legend = arguments.legend
     faults: list[DataError] = []
@@ -200,58 +201,57 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
     """Write the predictions of images, or of a file of series, into a table; a benchmark writes one if it is named.
 
     Raises:
-        DataError: Some images could not be read; the others are in the table.
+        DataError: Some images or series could not be used; the others are in the table.
     """
     from data_loader.images.files import read_image
     from data_loader.time_series.files import SUFFIXES, read_series
     from predictor.classifier import TABLE, require_predictions, write_table
     from predictor.io.sources import open_source
+    from predictor.loop import log_failures
 
     output = arguments.output or Path()
     file = output if output.suffix else output / TABLE
     if arguments.output is not None or not arguments.benchmark:
         read_by_command = [Path(arguments.source), *read_files(arguments, classifier.config)]
         require_output(file, "--output", PREDICTIONS, Originals(read_by_command))
+    samples: Iterable[tuple[str, Any]]
     failures: list[str] = []
     remarks: list[str] = []
-    samples: Iterable[tuple[str, Any]]
+    is_stream = False
     if Path(arguments.source).suffix.lower() in SUFFIXES:
-        first_column, series = "row", read_series(Path(arguments.source), max_decoded_mb=arguments.max_decoded_mb)
+        first_column, unit = "row", "series"
+        series = read_series(Path(arguments.source), max_decoded_mb=arguments.max_decoded_mb)
         samples = zip(map(str, series.rows), series.series, strict=True)
     else:
         channels = getattr(classifier.preprocess, "in_channels", None) or 3
         default_read = partial(read_image, in_channels=channels, max_decoded_mb=arguments.max_decoded_mb)
         read = getattr(classifier.preprocess, "read", default_read)
-        first_column, frames = "file", open_source(arguments.source, read, excluded=arguments.output)
+        first_column, unit = "file", "images"
+        frames = open_source(arguments.source, read, excluded=arguments.output)
         samples, failures = ((frame.name, frame.image) for frame in frames), frames.failures
-        remarks = frames.remarks
+        remarks, is_stream = frames.remarks, frames.frame_rate is not None
     timer, samples = stage_timer(arguments, classifier), islice(samples, arguments.limit)
+    # The frames of a stream are alike: if the network cannot take one, there is nothing to wait for.
+    use = partial(classifier.classify, timer=timer, failures=None if is_stream else failures)
     try:
         if arguments.benchmark and arguments.output is None:
             known = list(islice(samples, BENCHMARK_IMAGES))
-            count = sum(
-                1 for _ in classifier.classify(islice(cycle(known), BENCHMARK_IMAGES), arguments.batch_size, timer)
-            )
-            require_predictions(count)
+            count = sum(1 for _ in use(islice(cycle(known), BENCHMARK_IMAGES), arguments.batch_size))
+            require_predictions(count, failures, unit)
         else:
-            predictions = classifier.classify(samples, arguments.batch_size, timer)
-            count = write_table(predictions, classifier.class_names, file, first_column=first_column)
+            predictions = use(samples, arguments.batch_size)
+            count = write_table(predictions, classifier.class_names, file, first_column=first_column, failures=failures)
             logger.info("%d predictions: %s", count, in_one_line(file))
         if arguments.benchmark:
             write_out(f"{timer.table()}\n")
-    except DataError as error:
-        if not failures:
-            raise
-        raise DataError(
-            f"Nothing could be classified: none of the {len(failures)} images could be used. The first: {failures[0]}"
-        ) from error
+    except (EspalierError, KeyboardInterrupt) as error:
+        log_failures(failure for failure in failures if failure not in str(error))
+        raise
     for remark in remarks:
         logger.warning("%s", remark)
-    if failures:
-        for failure in failures:
-            logger.error("%s", failure)
+    if failures := log_failures(failures):
         raise DataError(
-            f"{len(failures)} of {len(failures) + count} images could not be used; all others are done. Their names "
+            f"{len(failures)} of {len(failures) + count} {unit} could not be used; all others are done. Their names "
             "are above. Repair or remove them and run again."
         )
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from base.base_inference import BaseInference, Prepared, batches_of_one_size
-from predictor.loop import StageTimer, chunked
+from base.base_inference import BaseInference, Prepared
+from predictor.loop import StageTimer, batched_logits, chunked
 from utils.errors import ConfigError, DataError
 from utils.files import temporary_path
 from utils.geometry import Geometry
@@ -69,7 +69,11 @@ class Classifier(BaseInference):
         return names if are_of_network else list(map(str, range(max(2, count))))
 
     def classify(
-        self, samples: Iterable[tuple[str, NDArray[Any]]], batch_size: int, timer: StageTimer | None = None
+        self,
+        samples: Iterable[tuple[str, NDArray[Any]]],
+        batch_size: int,
+        timer: StageTimer | None = None,
+        failures: list[str] | None = None,
     ) -> Iterator[Prediction]:
         """Yield the predictions of (name, image or series) in order; one batch is read at a time.
 
@@ -77,38 +81,61 @@ class Classifier(BaseInference):
             samples: Name and values of each.
             batch_size: Samples that the network sees at once.
             timer: Measures the stages, if they are of interest.
+            failures: Gets a line for each sample that the network cannot take, instead of an error.
+
+        Raises:
+            DataError: The network cannot take a sample, and there is no list of failures.
+            TrainingError: The memory does not suffice for a batch.
         """
         timer = timer or StageTimer()
 
+        def leave_out(name: str, error: DataError) -> None:
+            if failures is None:
+                raise error
+            failures.append(f"{name}: {error}")
+
         def prepare_all() -> Iterator[tuple[str, Prepared]]:
             for name, values in samples:
-                with timer.measure("preprocess"):
-                    prepared = self.prepare(values)
-                yield name, prepared
+                try:
+                    with timer.measure("preprocess"):
+                        prepared = self.prepare(values)
+                except DataError as error:
+                    leave_out(name, error)
+                else:
+                    yield name, prepared
 
         for batch in chunked(prepare_all(), batch_size):
-            prepared = [item for _, item in batch]
-            found: dict[int, NDArray[np.float32]] = {}
-            for places in batches_of_one_size([item.inputs.shape for item in prepared], batch_size):
-                with timer.measure("model", len(places)):
-                    logits = self.logits([prepared[place].inputs for place in places])
-                with timer.measure("restore", len(places)):
-                    restored = [
-                        self.restore(each, prepared[place].geometry) for place, each in zip(places, logits, strict=True)
-                    ]
-                found |= zip(places, restored, strict=True)
-            for place, (name, _) in enumerate(batch):
-                yield Prediction(name, found[place])
+            outputs = batched_logits(self, [prepared for _, prepared in batch], timer)
+            for (name, prepared), logits in zip(batch, outputs, strict=True):
+                if isinstance(logits, DataError):
+                    leave_out(name, logits)
+                    continue
+                with timer.measure("restore"):
+                    probabilities = self.restore(logits, prepared.geometry)
+                yield Prediction(name, probabilities)
 
 
 def write_table(
-    predictions: Iterable[Prediction], class_names: Sequence[str], file: Path, *, first_column: str = "file"
+    predictions: Iterable[Prediction],
+    class_names: Sequence[str],
+    file: Path,
+    *,
+    first_column: str = "file",
+    failures: Sequence[str] = (),
 ) -> int:
     """Write a row for each prediction as it comes: name, class, its probability, and that of every class.
 
     Classes are numbers if there are not as many names as probabilities.
 
     The file is replaced at the end, also of an interruption; if nothing was predicted, it remains as it was.
+
+    Args:
+        predictions: Of each sample.
+        class_names: In the order of the ids.
+        file: The table.
+        first_column: Title of the column of names.
+        failures: A line for each sample that could not be used, filled during iteration: if there is none else, the
+            error names the first.
 
     Returns:
         The number of rows.
@@ -145,15 +172,24 @@ def write_table(
             f"--output {file}: cannot be written ({error.strerror}). The predictions go there. Name a file that you "
             "may write to."
         ) from error
-    require_predictions(count)
+    require_predictions(count, failures, "images" if first_column == "file" else "series")
     return count
 
 
-def require_predictions(count: int) -> None:
+def require_predictions(count: int, failures: Sequence[str] = (), unit: str = "images") -> None:
     """Raise an error if nothing was classified.
+
+    Args:
+        count: Of the predictions.
+        failures: A line for each sample that could not be used.
+        unit: Name of several samples.
 
     Raises:
         DataError: There is no prediction.
     """
+    if not count and failures:
+        raise DataError(
+            f"Nothing could be classified: none of the {len(failures)} {unit} could be used. The first: {failures[0]}"
+        )
     if not count:
         raise DataError("Nothing could be classified: no image or series could be read. Name another --source.")

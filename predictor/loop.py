@@ -11,15 +11,16 @@ from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from base.base_inference import Prepared, batches_of_one_size
+from base.base_inference import BaseInference, Prepared, batches_of_one_size
 from predictor.io.frames import Frame, FrameSource
-from predictor.io.sink import Sink
+from predictor.io.sink import FormatTooSmall, Sink
 from predictor.segmenter import Segmenter
-from utils.errors import DataError, TrainingError
+from utils.errors import DataError, EspalierError, TrainingError
 from utils.geometry import Geometry
 from utils.writing.text import in_one_line
 
@@ -171,26 +172,54 @@ def predict_all(
     """
     is_shown = any(sink.wants_rgb for sink in sinks)
     stages = _Stages(segmenter, source, timer, 1 if source.is_live else batch_size, is_shown=is_shown)
-    results = stages.results(_frames(source, timer, limit, repeat_to))
+    # Of a live source most frames that are read may be dropped: results are counted instead.
+    results = stages.results(_frames(source, timer, None if source.is_live else limit, repeat_to))
     total = min(filter(None, (max(source.expected, repeat_to) if source.expected else None, limit)), default=None)
-    started, count = perf_counter(), 0
+    started = perf_counter()
     unit = "image" if source.frame_rate is None else "frame"
-    with (
-        closing(results),
-        tqdm(total=total, unit=unit, desc="segment", smoothing=0.1, dynamic_ncols=True, leave=False) as progress,
-    ):
-        for frame, result, shown in results:
-            count += 1
-            with timer.measure("write"):
-                answers = [sink.write(frame, shown if sink.wants_rgb else result) for sink in sinks]
-            progress.update()
-            if not all(answers):
-                break
+    try:
+        with (
+            closing(results),
+            tqdm(total=total, unit=unit, desc="segment", smoothing=0.1, dynamic_ncols=True, leave=False) as progress,
+        ):
+            count = _hand_over(results, source, sinks, timer=timer, limit=limit, progress=progress)
+    except (EspalierError, KeyboardInterrupt):  # what was left out until then is known nowhere else
+        log_failures(source.failures)
+        raise
     if count == 0 and source.failures:
+        log_failures(source.failures[1:])
         raise DataError(f"None of the {len(source.failures)} images could be used. The first: {source.failures[0]}")
     if count == 0:
         raise DataError("There was no image to segment. Check --source and --limit.")
     return PredictionStats(count, perf_counter() - started)
+
+
+def _hand_over(
+    results: Iterable["RenderedFrame"],
+    source: FrameSource,
+    sinks: Sequence[Sink],
+    *,
+    timer: StageTimer,
+    limit: int | None,
+    progress: "tqdm[Any]",
+) -> int:
+    """Hand each result to every sink, and return their number.
+
+    A result that does not fit into its file format is added to the failures of the source.
+    """
+    count = 0
+    for frame, result, shown in results:
+        try:
+            with timer.measure("write"):
+                answers = [sink.write(frame, shown if sink.wants_rgb else result) for sink in sinks]
+        except FormatTooSmall as error:
+            source.leave_out(frame.name, error)
+            continue
+        count += 1
+        progress.update()
+        if not all(answers) or (source.is_live and count == limit):
+            break
+    return count
 
 
 class RenderedFrame(NamedTuple):
@@ -246,7 +275,7 @@ class _Stages:
                     with self.timer.measure("preprocess"):
                         prepared = self.segmenter.prepare(frame.image)
                 except DataError as error:
-                    self.source.failures.append(f"{frame.name}: {error}")
+                    self.source.leave_out(frame.name, error)
                 else:
                     yield frame, prepared
 
@@ -254,9 +283,12 @@ class _Stages:
         """Yield each frame with the place of its image on the input, and its logits (K, H, W)."""
         with closing(prepared):
             for chunk in chunked(prepared, self.batch_size):
-                logits = _batched_logits(self.segmenter, [each for _, each in chunk], self.timer)
-                for (frame, each), output in zip(chunk, logits, strict=True):
-                    yield frame, each.geometry, output
+                outputs = batched_logits(self.segmenter, [each for _, each in chunk], self.timer)
+                for (frame, each), output in zip(chunk, outputs, strict=True):
+                    if isinstance(output, DataError):
+                        self.source.leave_out(frame.name, output)
+                    else:
+                        yield frame, each.geometry, output
 
     def drawn(self, predicted: Generator[tuple[Frame, Geometry, Tensor]]) -> Generator[RenderedFrame]:
         """Yield the result of each frame."""
@@ -286,26 +318,49 @@ def _frames(source: FrameSource, timer: StageTimer, limit: int | None, repeat_to
             return
 
 
-def _batched_logits(segmenter: Segmenter, prepared: Sequence[Prepared], timer: StageTimer) -> list[Tensor]:
-    """Return the logits (K, H, W) of each input; inputs of one size run as one batch.
+def batched_logits(network: BaseInference, prepared: Sequence[Prepared], timer: StageTimer) -> list[Tensor | DataError]:
+    """Return the logits (K, ...) of each input, or why the network cannot take it; inputs of one size run as one batch.
 
     Raises:
         TrainingError: The memory does not suffice for the batch.
     """
-    logits: dict[int, Tensor] = {}
+    logits: dict[int, Tensor | DataError] = {}
     for positions in batches_of_one_size([each.inputs.shape for each in prepared], len(prepared)):
+        inputs = [prepared[position].inputs for position in positions]
         try:
-            with timer.measure("model", len(positions)):
-                batch = segmenter.logits([prepared[position].inputs for position in positions])
-        except RuntimeError as error:  # the CPU allocator has no error class
-            if "out of memory" not in str(error) and "allocate memory" not in str(error):
-                raise
+            with timer.measure("model", len(positions)), _errors_of_torch(inputs):
+                batch = network.logits(inputs)
+        except DataError as error:
+            logits.update(dict.fromkeys(positions, error))
+        else:
+            logits.update(zip(positions, batch, strict=True))
+    return [logits[position] for position in range(len(prepared))]
+
+
+@contextmanager
+def _errors_of_torch(inputs: Sequence[NDArray[np.float32]]) -> Iterator[None]:
+    """Turn an error of torch, in a block that runs the network on inputs of one size, into one with its repair.
+
+    Raises:
+        DataError: The network cannot take inputs of this size.
+        TrainingError: The memory does not suffice.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "out of memory" in text or "allocate memory" in text:  # the CPU allocator has no error class
             raise TrainingError(
-                f"Memory ran out with {len(positions)} images at once. Make --batch-size smaller, or use a network "
+                f"Memory ran out with {len(inputs)} images at once. Make --batch-size smaller, or use a network "
                 "that was trained with a resize."
             ) from error
-        logits.update(zip(positions, batch, strict=True))
-    return [logits[position] for position in range(len(prepared))]
+        if "CUDA" in text:  # the device, which then takes no other input either
+            raise
+        size = "x".join(map(str, inputs[0].shape))
+        raise DataError(
+            f"The network cannot take an input of {size} ({(text.splitlines() or ['no reason is given'])[0][:300]}). "
+            "Use images of other sizes, or --window."
+        ) from error
 
 
 def report_predictions(stats: PredictionStats, source: FrameSource, sinks: Sequence[Sink]) -> None:
@@ -323,11 +378,17 @@ def report_predictions(stats: PredictionStats, source: FrameSource, sinks: Seque
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         logger.info("Written: %s%s", in_one_line(files[0]), more)
-    failures = list(dict.fromkeys(source.failures))
+    failures = log_failures(source.failures)
     if failures:
-        for failure in failures:
-            logger.error("%s", failure)
         raise DataError(
             f"{len(failures)} of {len(failures) + stats.images} images could not be used; all others are done. "
             "Their names are listed above. Repair or remove them and run again."
         )
+
+
+def log_failures(failures: Iterable[str]) -> list[str]:
+    """Log each failure once, and return them; a source that is read again has each of them again."""
+    different = list(dict.fromkeys(failures))
+    for failure in different:
+        logger.error("%s", failure)
+    return different

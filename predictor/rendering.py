@@ -41,6 +41,10 @@ class Renderer(ABC):
     def __call__(self, image: Image, probabilities: Probabilities) -> NDArray[Any]:
         """Return (h, w) class ids, (h, w, 3) RGB or (h, w, 4) RGBA."""
 
+    def to_classes(self, result: NDArray[Any]) -> NDArray[Any]:
+        """Return a result whose ids, if it holds any, are the numbers of the classes: colours are chosen by those."""
+        return result
+
 
 def most_probable(probabilities: Probabilities) -> NDArray[Any]:
     """Return the most probable class of each pixel, (h, w) uint8, or uint16 for more than 256 classes."""
@@ -85,6 +89,13 @@ class MaskRenderer(Renderer):
                 f"{len(probabilities)} classes. Leave it out."
             )
         return np.asarray(np.array(self.export_ids, np.uint8 if max(self.export_ids) <= 255 else np.uint16)[ids])
+
+    def to_classes(self, result: NDArray[Any]) -> NDArray[Any]:
+        """Return the classes (h, w) of ids (h, w); the ids of two classes are never the same."""
+        if self.export_ids is None:
+            return result
+        order = np.argsort(self.export_ids).astype(np.uint16)
+        return np.asarray(order[np.searchsorted(np.sort(self.export_ids), result)])
 
 
 @dataclass(eq=False)
@@ -188,7 +199,8 @@ def make_renderer(
     foreground: Sequence[int] | None = None,
     is_soft: bool = False,
     export_ids: Sequence[int] | None = None,
-    palette: Callable[[int], Palette] | None = None,
+    palette: Callable[[int], Palette] = Palette.of,
+    has_legend: bool = False,
 ) -> Renderer:
     """Return the renderer of a mode.
 
@@ -198,7 +210,8 @@ def make_renderer(
         foreground: For cut-outs and backgrounds: ids of the foreground classes; all but 0 if None.
         is_soft: For cut-outs and backgrounds: refine the matte along the edges of the image.
         export_ids: For masks: the id to write for each class; the class's number if None.
-        palette: For overlays: returns the colours and names of K classes, for a legend; None: no legend.
+        palette: For overlays: returns the colours and names of K classes.
+        has_legend: For overlays: add a legend below, if there are more than two classes.
 
     Raises:
         ConfigError: There is no such mode, or an option has no effect in this mode.
@@ -214,7 +227,7 @@ def make_renderer(
             raise ConfigError(f"--class and --soft have no effect in mode {mode}. Use --mode cutout or background.")
         if mode == "mask":
             return MaskRenderer(export_ids)
-        return OverlayRenderer() if palette is None else OverlayRenderer(palette, has_legend=True)
+        return OverlayRenderer(palette, has_legend=has_legend)
     if mode == "cutout":
         return CutoutRenderer(foreground, is_soft=is_soft)
     return BackgroundRenderer(background or blurred, foreground, is_soft=is_soft)

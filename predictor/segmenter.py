@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from base.base_inference import BaseInference
+from base.base_inference import BaseInference, Preprocess
 from predictor.compositing import as_rgb, to_show
 from predictor.rendering import OverlayRenderer, Renderer
 from utils.drawing import Image
@@ -59,16 +59,19 @@ class Segmenter(BaseInference):
     """A segmentation network that renders its prediction of each image.
 
     Attributes:
-        renderer: From a prediction to a result; an overlay at first.
+        renderer: From a prediction to a result; at first an overlay in the colours of `palette`, without a legend.
         smoothing: For the frames of one video in order; None for photos.
         num_classes: Known after the first prediction.
         has_legend: `show` adds a legend below masks.
     """
 
-    renderer: Renderer = OverlayRenderer()
     smoothing: TemporalSmoothing | None = None
     num_classes = 0
     has_legend = False
+
+    def __init__(self, model: nn.Module, preprocess: Preprocess, *, device: torch.device | str = "cpu") -> None:
+        super().__init__(model, preprocess, device=device)
+        self.renderer: Renderer = OverlayRenderer(self.palette)
 
     @torch.inference_mode()
     def scores(self, logits: Tensor, geometry: Geometry) -> NDArray[np.float32]:
@@ -94,7 +97,8 @@ class Segmenter(BaseInference):
 
     def show(self, result: NDArray[Any]) -> Image:
         """Return a result of `render` as (h, w, 3) RGB, for a window or a video."""
-        return to_show(result, self.palette(self.num_classes), has_legend=self.has_legend)
+        shown = self.renderer.to_classes(result)
+        return to_show(shown, self.palette(self.num_classes), has_legend=self.has_legend)
 
     def class_id(self, name: str) -> int:
         """Return the id of a class that is given by its name, or by its id as text.

@@ -244,3 +244,37 @@ def test_a_blurred_edge_is_that_of_a_gaussian_of_a_fortieth_of_the_longer_side()
     shown = blurred(image, np.zeros((240, 320), np.float32))[120, :, 0].astype(float)
     expected = [100 * (1 + math.erf((x - 159.5) / (8 * math.sqrt(2)))) for x in range(320)]
     np.testing.assert_allclose(shown[130:190], expected[130:190], atol=0.8)
+
+
+def three_class_segmenter():
+    """Without a background: class 0 is drawn, too."""
+    segmenter = red_segmenter(num_classes=3)
+    colors = ["#102030", "#ff8000", "#00ff00"]
+    segmenter.config = {"valid_loader": {"args": {"classes": ["road", "tree", "sky"], "palette": colors}}}
+    return segmenter
+
+
+def test_a_legend_changes_nothing_but_the_rows_below_the_image():
+    segmenter = three_class_segmenter()
+    image, _ = red_square((160, 240))
+    (of_python,) = segmenter([image])  # the renderer of a notebook
+    drawn = []
+    for has_legend in (True, False):
+        segmenter.renderer = make_renderer("overlay", palette=segmenter.palette, has_legend=has_legend)
+        drawn += segmenter([image])
+    with_legend, without = drawn
+    assert len(with_legend) > len(without) == len(image)
+    assert (with_legend[: len(image)] == without).all()
+    assert (of_python == without).all()
+    assert (without[0, 0] == (image[0, 0] // 2 + np.array([8, 16, 24]))).all()  # class 0 in its colour
+
+
+@pytest.mark.parametrize("export_ids", [None, [7, 300, 5], [1, 0, 2]])
+def test_a_window_shows_ids_of_the_data_in_the_colours_of_their_classes(export_ids):
+    segmenter = three_class_segmenter()
+    image, inside = red_square()
+    segmenter.renderer = make_renderer("mask", export_ids=export_ids)
+    (ids,) = segmenter([image])
+    assert (ids == np.where(inside, *(export_ids or [0, 1, 2])[1::-1])).all()
+    colors = segmenter.palette(3).colors
+    assert (segmenter.show(ids) == np.where(inside[..., None], colors[1], colors[0])).all()

@@ -1,6 +1,7 @@
 """The pipeline of inference: results in order, and threads that end however it ends."""
 
 import threading
+from itertools import count
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from predictor.classifier import Classifier
 from predictor.io.frames import Frame, FrameSource
 from predictor.io.sink import Sink
 from predictor.io.video import Video
-from predictor.loop import StageTimer, predict_all
+from predictor.loop import StageTimer, predict_all, report_predictions
 from predictor.rendering import MaskRenderer
 from tests.support.groups import from_flat
 from tests.support.seen import RedNet, red_segmenter
@@ -125,3 +126,93 @@ def test_an_error_while_drawing_comes_after_the_frames_before_it(video):
     with pytest.raises(DataError, match="the fifth"):
         predict(video, sink, segmenter, batch_size=2)
     assert sink.names == numbered(4)
+
+
+class OneSizeOnly(RedNet):
+    """Takes inputs that are 8 high, as an exported network may, or fails as torch does."""
+
+    error: type[Exception] = DataError
+
+    def forward(self, inputs):
+        if inputs.shape[2] != 8:
+            raise self.error("the height must be 8")
+        return super().forward(inputs)
+
+
+class PooledOneSizeOnly(OneSizeOnly):
+    """The same as a classifier."""
+
+    def forward(self, inputs):
+        return super().forward(inputs).mean((2, 3))
+
+
+class Heights(FrameSource):
+    """Images of these heights, named by them; those of a stream if it has a frame rate."""
+
+    def __init__(self, heights, **options):
+        super().__init__([], **options)
+        self.heights = heights
+
+    def __iter__(self):
+        for height in self.heights:
+            yield Frame(str(height), np.zeros((height, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("error", [DataError, RuntimeError])
+def test_a_photo_that_the_network_cannot_take_does_not_stop_the_others(error, caplog):
+    segmenter, sink = red_segmenter(), FullDisk(at=1000)
+    segmenter.model = OneSizeOnly()
+    segmenter.model.error = error
+    source = Heights([8, 9, 8, 10])
+    stats = predict(source, sink, segmenter, batch_size=4)
+    assert sink.names == ["8", "8"]
+    assert [failure.partition(":")[0] for failure in source.failures] == ["9", "10"]
+    assert all("the height must be 8" in failure for failure in source.failures)
+    with pytest.raises(DataError, match="2 of 4 images could not be used; all others are done"):
+        report_predictions(stats, source, [])
+    with pytest.raises(DataError, match=r"None of the 2 images could be used\. The first: 9: "):
+        predict(Heights([9, 10]), sink, segmenter)
+    assert "10: " in caplog.text
+
+
+def test_a_stream_ends_at_the_first_frame_that_the_network_cannot_take():
+    segmenter = red_segmenter()
+    segmenter.model = OneSizeOnly()
+    for heights in ([9, 9, 9], [8, 9, 9]):
+        source = Heights(heights, frame_rate=25.0)
+        with pytest.raises(DataError, match="Frame 9 of the camera: the height must be 8"):
+            predict(source, FullDisk(at=1000), segmenter)
+
+
+def test_what_was_left_out_is_named_also_when_another_error_ends_the_loop(caplog):
+    segmenter = red_segmenter()
+    segmenter.model = OneSizeOnly()
+    with pytest.raises(DataError, match="the disk is full"):
+        predict(Heights([9, 8]), FullDisk(at=1, error=DataError("the disk is full")), segmenter)
+    assert "9: the height must be 8" in caplog.text
+
+
+def test_a_classifier_names_samples_that_it_cannot_take():
+    samples = [
+        (str(height), np.zeros((height, 8, channels), np.uint8)) for height, channels in ((8, 3), (9, 3), (8, 2))
+    ]
+    classifier = Classifier(PooledOneSizeOnly(), from_flat(Preprocessing, resize=None))
+    failures = []
+    assert [each.name for each in classifier.classify(samples, 4, failures=failures)] == ["8"]
+    assert [failure[:20] for failure in failures] == ["8: The image has 2 c", "9: the height must b"]
+
+
+class Quick(Heights):
+    """A camera that is faster than the network, and never ends."""
+
+    is_live = True
+
+    def __iter__(self):
+        for number in count():
+            yield Frame(str(number), np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_camera_gives_as_many_results_as_the_limit_says():
+    sink = FullDisk(at=1000)
+    assert predict(Quick([], frame_rate=25.0), sink, limit=7).images == 7
+    assert len(sink.names) == 7

@@ -232,3 +232,39 @@ def test_a_window_shows_each_result_until_it_is_closed(monkeypatch, is_slideshow
     assert WindowSink(is_slideshow=is_slideshow).write(Frame("0", NOTHING), image) is expected
     assert left == []
     assert (shown[0] == image[..., ::-1]).all()  # OpenCV shows BGR
+
+
+@pytest.mark.parametrize("name", ["x.jfif", "x.pgm", "x.gif", "x.mp4"])
+def test_a_file_that_cannot_hold_a_photo_in_colours_is_refused_before_any_work(tmp_path, name):
+    source = open_source(str(save(tmp_path / "a.png")), read_image)
+    rule = rf"{name}: a photo in colours cannot be written as \.{name[2:]}, only as \.bmp, .*\.ppm.* or a folder"
+    with pytest.raises(ConfigError, match=rule):
+        open_sinks(source, make_renderer("overlay"), tmp_path / name)
+    (sink,) = open_sinks(source, make_renderer("overlay"), tmp_path / "x.PPM")
+    assert sink.write(Frame("a.png", NOTHING), grey(90))
+
+
+@pytest.mark.parametrize(("suffix", "limit"), outputs.LONGEST_SIDES.items())
+def test_a_format_holds_what_its_limit_says_and_no_more(tmp_path, suffix, limit):
+    sink = ImageFileSink(lambda _name: tmp_path / f"x{suffix}")
+    assert sink.write(Frame("x", NOTHING), np.zeros((1, limit), np.uint8))
+    rule = f"a result of {limit + 1}x1 pixels; \\{suffix} holds at most {limit} for each side. Scale the image down"
+    with pytest.raises(DataError, match=rule):
+        sink.write(Frame("x", NOTHING), np.zeros((1, limit + 1), np.uint8))
+
+
+def test_a_result_that_opencv_refuses_is_named_with_a_repair(tmp_path):
+    with pytest.raises(DataError, match=r"x\.pgm: a result of 48x32 pixels \(uint8\) cannot be encoded as \.pgm"):
+        ImageFileSink(lambda _name: tmp_path / "x.pgm").write(Frame("x", NOTHING), grey(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_photo_whose_result_its_format_cannot_hold_does_not_stop_the_others(tmp_path, monkeypatch):
+    for name, size in {"a.webp": (8, 8), "b.webp": (8, 9), "c.png": (8, 9)}.items():
+        save(tmp_path / "in" / name, size=size)
+    monkeypatch.setattr(outputs, "LONGEST_SIDES", {".webp": 8})
+    source = open_source(str(tmp_path / "in"), read_image)
+    sinks = open_sinks(source, make_renderer("overlay"), tmp_path / "out")
+    assert predict_all(red_segmenter(), source, sinks, timer=StageTimer()).images == 2
+    assert [path.name for path in sinks[0].written] == ["a.webp", "c.png"]
+    assert [failure.partition(":")[0] for failure in source.failures] == ["b.webp"]

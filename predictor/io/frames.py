@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from utils.errors import DataError
+
 FALLBACK_FRAME_RATE = 25.0  # for a stream that does not say how fast it is
 
 
@@ -39,7 +41,7 @@ class FrameSource(ABC):
         expected: The number of images, if it is known; of some videos an estimate.
         frame_rate: Images per second, on average; None for photos.
         is_live: Images that are not read in time are lost.
-        failures: One line for each image that could not be read; filled during iteration.
+        failures: One line for each image that could not be used; filled during iteration.
         remarks: Other facts to report to the user.
     """
 
@@ -53,3 +55,18 @@ class FrameSource(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images in order."""
+
+    def leave_out(self, name: str, error: DataError) -> None:
+        """Add an image that cannot be used to the failures; the others still can.
+
+        Args:
+            name: Of its frame.
+            error: The reason.
+
+        Raises:
+            DataError: It is a frame of a stream, whose other frames are like it.
+        """
+        if self.frame_rate is None:
+            self.failures.append(f"{name}: {error}")
+        else:
+            raise DataError(f"Frame {name} of {self.files[0] if self.files else 'the camera'}: {error}") from error

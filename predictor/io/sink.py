@@ -36,6 +36,10 @@ class Sink(ABC):
         """Finish the files."""
 
 
+class FormatTooSmall(DataError):
+    """A result does not fit into its file format; other results may."""
+
+
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
     """Turn an error of the operating system into one that names the file and the repair.

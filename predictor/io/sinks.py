@@ -19,7 +19,7 @@ import cv2
 from numpy.typing import NDArray
 
 from predictor.io.frames import FALLBACK_FRAME_RATE, Frame, FrameSource
-from predictor.io.sink import Sink, writing_to
+from predictor.io.sink import FormatTooSmall, Sink, writing_to
 from predictor.io.sources import PHOTO_SUFFIXES, VIDEO_SUFFIXES, Photos
 from predictor.io.video import Video
 from predictor.io.video_sink import VideoFileSink
@@ -30,7 +30,11 @@ from utils.writing.mark import marked
 from utils.writing.outputs import ANY_IMAGE, IMAGE, Originals, require_output
 
 COLOR_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+WRITABLE_SUFFIXES = COLOR_SUFFIXES | {".ppm"}  # a file of that kind is written if it is asked for by name
 LOSSLESS_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
+LONGEST_SIDES = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".png": 1_000_000}
+"""Pixels that the encoders of a format allow for each side; of formats without an entry the memory decides."""
+
 JPEG_QUALITY = 95
 _PROBE_SECONDS = 30
 logger = logging.getLogger(__name__)
@@ -54,26 +58,53 @@ class ImageFileSink(Sink):
         Raises:
             ConfigError: The file would replace something else.
             DataError: The file cannot be written.
+            FormatTooSmall: The format of the file cannot hold the result.
         """
         path = self.target(frame.name)
         self.require(path)  # the names of a video's frames are not known before
-        if result.ndim == 3:
-            result = cv2.cvtColor(result, cv2.COLOR_RGBA2BGRA if result.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in {".jpg", ".jpeg"} else []
+        content = marked(encoded(result, path))
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # cv2.imwrite leaves incomplete files and cannot open every path on every system.
             partial = path.with_name(f".{path.name}.{os.getpid()}.part")
             try:
-                is_encoded, data = cv2.imencode(path.suffix, result, options)
-                if not is_encoded:
-                    raise OSError(f"OpenCV cannot encode {path.suffix}")
-                partial.write_bytes(marked(data.tobytes()))
+                partial.write_bytes(content)
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
         self.written.append(path)
         return True
+
+
+def encoded(result: NDArray[Any], path: Path) -> bytes:
+    """Return (h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA as the content of an image file of the kind of `path`.
+
+    Raises:
+        FormatTooSmall: The format cannot hold it.
+    """
+    suffix = path.suffix.lower()
+    height, width = result.shape[:2]
+    other = ".tif" if suffix == ".png" else ".png"
+    repair = f"Scale the image down, or use it alone, with a {other} file as --output."
+    longest = LONGEST_SIDES.get(suffix)
+    if longest is not None and max(height, width) > longest:
+        raise FormatTooSmall(
+            f"{path}: a result of {width}x{height} pixels; {suffix} holds at most {longest} for each side. {repair}"
+        )
+    if result.ndim == 3:
+        result = cv2.cvtColor(result, cv2.COLOR_RGBA2BGRA if result.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in {".jpg", ".jpeg"} else []
+    try:
+        is_encoded, data = cv2.imencode(suffix, result, options)
+        reason = "OpenCV refuses it"
+    except cv2.error as error:
+        is_encoded, reason = False, str(error.err)
+    if not is_encoded:
+        raise FormatTooSmall(
+            f"{path}: a result of {width}x{height} pixels ({result.dtype}) cannot be encoded as {suffix} ({reason}). "
+            f"{repair}"
+        )
+    return data.tobytes()
 
 
 @dataclass(eq=False)
@@ -168,11 +199,18 @@ def image_targets(source: FrameSource, output: Path, *, is_lossless: bool) -> Ca
             )
         refuse_other_frames(output)
         return lambda name: output / f"{name}.png"
-    if len(source.files) == 1 and suffix in PHOTO_SUFFIXES and not output.is_dir():
+    is_file = suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES and not output.is_dir()
+    if is_file and len(source.files) == 1:
         if is_lossless and suffix not in LOSSLESS_SUFFIXES:
             raise ConfigError(f"--output {output}: this mode's exact values need PNG. Name a .png file or a folder.")
+        if suffix not in WRITABLE_SUFFIXES:
+            known = ", ".join(sorted(WRITABLE_SUFFIXES))
+            raise ConfigError(
+                f"--output {output}: a photo in colours cannot be written as {suffix}, only as {known}. Name one of "
+                "these, or a folder."
+            )
         return lambda _name: output
-    if suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES and not output.is_dir():
+    if is_file:
         raise ConfigError(f"--output {output} is one file, but there are several photos. Name a folder.")
     names = output_names(source.names, ".png" if is_lossless else None)
     return lambda name: output / names[name]
