@@ -447,17 +447,19 @@ def build_predictor(
 
     Raises:
         CheckpointError: It is missing, damaged, or does not fit its config.
-        ConfigError: Its config names something that does not exist.
+        ConfigError: Its config names something that does not exist, or it classifies, and views are asked for.
     """
     from base.base_inference import choose_device, read_trained, task_of_outputs
     from models.export.description import description_errors
     from models.export.files import SUFFIXES, open_exported
-    from models.inference.views import Views, with_views
+    from models.inference.views import Views, require_masks, with_views
     from models.zoo.cards import find_network
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter
 
     load_plugins(plugins)
+    views = views or Views()
+    asked = [*views.options(), *([] if window is None else ["--window"])]
     path, target = Path(find_network(str(checkpoint))), choose_device(device)
     model: nn.Module
     if path.suffix.lower() in SUFFIXES.values():
@@ -469,6 +471,7 @@ def build_predictor(
         content, file = read_trained(path)
         config = trained_config(content["config"], registry())
         build_preprocessing(config)  # before the network, which may be large
+        require_masks(asked, variants.stated_task(config, evaluation_section(config), registry()))
         model = build_trained_network(config, content, file)
     section, seen_config = evaluation_section(config), config
     loader_class, loader_arguments = class_and_arguments(config, section, registry())
@@ -476,11 +479,11 @@ def build_predictor(
         loader_arguments = {**loader_arguments, "max_decoded_mb": max_decoded_mb}
         seen_config = {**config, section: {**as_object(config[section]), "args": loader_arguments}}
     task = getattr(loader_class, "task", None) or task_of_outputs(model, build_preprocessing(seen_config))
+    require_masks(asked, task)
     if task == "classification":
         classifier = Classifier(model, build_preprocessing(seen_config), device=target)
         classifier.config = config
         return classifier
-    views = views or Views()
     if window is not None:  # images at their own size, of which the network sees one window after the other
         size = variants.window_size(config, section, window, registry())
         views, seen_config = replace(views, window=size), variants.with_input_size(seen_config, None, registry())

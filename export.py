@@ -16,7 +16,7 @@ from build import build_loader, build_predictor, build_preprocessing, registry
 from config import class_and_arguments, cli, narrowed, shared_values
 from config.checking.signatures import signature_of
 from config.checking.splits import evaluation_section
-from config.variants import input_size, with_input_size
+from config.variants import with_input_size
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically
@@ -27,6 +27,7 @@ from utils.writing.text import in_one_line, write_out
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from numpy.typing import NDArray
 
+    from base import BaseDataLoader
     from models.export.comparison import Comparison, Sample
     from models.export.files import Format
     from models.export.tracing import Traced
@@ -58,8 +59,8 @@ def export(
         output: The file, `.onnx` or `.pt2` as the format wants.
         form: `onnx` or `torch` (torch.export).
         size: (height, width) of the input; by default that of training.
-        source: Photos, or a file of series, to compare on; by default the config's test or valid data, else the photos
-            of data/people.
+        source: Photos or arrays, or a file of series, to compare on; by default the config's test or valid data, else
+            the photos of data/people.
         opset: Version of ONNX's operators.
         plugins: Python files with the custom classes that its config names.
 
@@ -96,7 +97,7 @@ def export(
     accepted = signature_of(loader_class.make_preprocessing).parameters
     description = files.describe_export(
         trained.preprocess,
-        recipe=files.recipe_of(has_masks=has_masks, dimensions=first.inputs.dim() + 1, num_outputs=traced.num_classes),
+        recipe=files.recipe_of(trained.preprocess, has_masks=has_masks, num_outputs=traced.num_classes),
         loader=loader if isinstance(loader, str) else loader["type"],
         loader_arguments={name: known[name] for name in accepted if name in known},
         class_names=trained.class_names,
@@ -131,61 +132,93 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
     They come from the source, else from the config's test or validation data, else they are the photos of data/people.
 
     Raises:
-        DataError: There are no photos or series to compare on.
+        DataError: There are no photos, arrays or series to compare on.
     """
-    import torch
-
-    from base.samples import NamedMask
-    from data_loader.images.files import read_image
-    from data_loader.time_series.files import SUFFIXES, read_series
-    from data_loader.time_series.preprocessing import SeriesPreprocessing
-    from models.export.comparison import Sample
-    from predictor.io.sources import open_source
-
     for split in ("test", "valid") if source is None else ():
         try:
             loader = build_loader(narrowed(trained.config), split, as_evaluation=True)
             if loader is not None:
                 loader.prepare()
-                samples = (
-                    # Masks at their own size, or classes.
-                    Sample(inputs, origin.geometry, origin.target)
-                    if isinstance(origin, NamedMask)
-                    else Sample(inputs, None, target)
-                    for batch in loader
-                    for inputs, target, origin in zip(*batch, strict=True)
-                )
-                return samples, loader.ignore_index
-        except (ConfigError, DataError) as error:
+                return samples_of_loader(loader), loader.ignore_index
+        except (ConfigError, DataError, OSError) as error:  # a loader of one's own may let OSError pass
             logger.warning("The %s data of the config is not used to compare: %s", split, error)
-    if source is None and isinstance(trained.preprocess, SeriesPreprocessing):
+    return samples_of_source(trained, source), None
+
+
+def samples_of_loader(loader: "BaseDataLoader") -> Iterator["Sample"]:
+    """Yield the samples of the batches that an evaluation takes, (inputs, targets) or (inputs, targets, origins)."""
+    from base.samples import NamedMask
+    from models.export.comparison import Sample
+
+    for inputs, targets, *rest in loader:
+        origins = rest[0] if rest else [None] * len(inputs)
+        for values, target, origin in zip(inputs, targets, origins, strict=True):
+            if isinstance(origin, NamedMask):  # masks at their own size
+                yield Sample(values, origin.geometry, origin.target)
+            else:
+                yield Sample(values, None, target)
+
+
+def samples_of_source(trained: "Trained", source: str | None) -> Iterator["Sample"]:
+    """Yield the inputs of the files that `--source` names; of photos, those of data/people if it names none.
+
+    Raises:
+        DataError: There are none, or a file of series is damaged.
+    """
+    import torch
+
+    from data_loader.images.files import read_image
+    from data_loader.time_series.preprocessing import SeriesPreprocessing, series_of_source
+    from models.export.comparison import Sample
+    from predictor.io.sources import PHOTO_SUFFIXES, open_source
+
+    preprocess = trained.preprocess
+    suffixes = getattr(preprocess, "suffixes", PHOTO_SUFFIXES)
+    if source is None and isinstance(preprocess, SeriesPreprocessing):
         raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")
+    if source is None and not suffixes >= PHOTO_SUFFIXES:
+        raise DataError("There are no arrays to compare the networks on. Name some: --source FOLDER.")
     if source is None and not PEOPLE.is_dir():  # a project of one's own has no example data
         raise DataError("There are no photos to compare the networks on. Name some: --source FOLDER.")
     source = source or str(PEOPLE)
-    if Path(source).suffix.lower() in SUFFIXES:
-        images: Iterable[NDArray[Any]] = read_series(Path(source)).series
+    series = series_of_source(source, preprocess)
+    images: Iterable[NDArray[Any]]
+    failures: list[str] = []
+    if series is not None:
+        images = series.series
     else:
-        default_read = partial(read_image, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)
-        read = getattr(trained.preprocess, "read", default_read)
-        images = (frame.image for frame in open_source(source, read))
-    prepared = map(trained.prepare, images)
-    return (Sample(torch.from_numpy(inputs), geometry) for inputs, geometry in prepared), None
+        default_read = partial(read_image, in_channels=getattr(preprocess, "in_channels", None) or 3)
+        frames = open_source(source, getattr(preprocess, "read", default_read), suffixes=suffixes)
+        images, failures = (frame.image for frame in frames), frames.failures
+    count = 0
+    for inputs, geometry in map(trained.prepare, images):
+        count += 1
+        yield Sample(torch.from_numpy(inputs), geometry)
+    if failures and not count:
+        raise DataError("\n".join(failures))
+    for failure in failures:
+        logger.warning("Not compared on: %s", failure)
 
 
 def trace_network(trained: "Trained", sample: "Sample") -> "Traced":
-    """Trace the network for inputs like a sample: images at the size of the config, series at their own.
+    """Trace the network for inputs like a sample: images at the size of the config, if it is known there.
 
     Raises:
-        ConfigError: The network needs a fixed size, and the config has none.
+        ConfigError: The network needs a fixed size, and the config has none, or its input is no image or series.
     """
-    from models.export.tracing import trace
+    from models.export.tracing import SIDES, trace
 
     channels, *size = sample.inputs.shape
-    if len(size) == 1:
-        return trace(trained.model, channels, tuple(size))
+    if len(size) + 2 not in SIDES:
+        raise ConfigError(
+            f"An input of the network is {tuple(sample.inputs.shape)}. Images (channels, height, width) and series "
+            "(variables, steps) can be exported. Call torch.onnx.export for this network yourself."
+        )
     section = evaluation_section(trained.config)
-    known_size = input_size(trained.config, section, registry())
+    has_resize = "resize" in signature_of(class_and_arguments(trained.config, section, registry())[0]).parameters
+    known_size = getattr(trained.preprocess, "size", None) if len(size) == 2 else None
+    if known_size is None and (len(size) == 1 or not has_resize):
+        known_size = tuple(size)
     traced = trace(trained.model, channels, known_size or TRACED_SIZE)
     if known_size is None and traced.sides["height"].fixed:
         raise ConfigError(
@@ -202,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--output", type=Path, required=True, metavar="FILE", help="net.onnx or net.pt2")
     options.add_argument("--size", nargs=2, type=cli.positive_int, metavar=("H", "W"), help="of the input")
     options.add_argument(
-        "--source", metavar="PATH", help="photos or series to compare on; default: the data of the config"
+        "--source", metavar="PATH", help="photos, arrays or series to compare on; default: the data of the config"
     )
     options.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators")
     options.add_argument(

@@ -35,6 +35,19 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
 
 logger = logging.getLogger("espalier")
 BENCHMARK_IMAGES = 50
+# Options of results that are images, with their names among the parsed arguments.
+OF_IMAGES = {
+    "mode": "--mode",
+    "background": "--background",
+    "classes": "--class",
+    "legend": "--no-legend",
+    "own_ids": "--own-ids",
+    "soft": "--soft",
+    "smooth": "--smooth",
+    "show": "--show",
+    "overwrite": "--overwrite",
+    "overlap": "--overlap",
+}
 
 
 load_any = build_predictor
@@ -197,18 +210,35 @@ def stage_timer(arguments: argparse.Namespace, network: "Segmenter | Classifier"
     return StageTimer(partial(torch.cuda.synchronize, network.device) if is_synchronised else None)
 
 
+def refuse_options_of_images(arguments: argparse.Namespace) -> None:
+    """Raise if an option is given that has no meaning for a table.
+
+    Raises:
+        ConfigError: It is.
+    """
+    defaults = parser()
+    given = [flag for name, flag in OF_IMAGES.items() if getattr(arguments, name) != defaults.get_default(name)]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)}: the network classifies, and its results are the rows of a table. Only results that "
+            "are images have such options. Leave them out."
+        )
+
+
 def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
     """Write the predictions of images, or of a file of series, into a table; a benchmark writes one if it is named.
 
     Raises:
+        ConfigError: An option is of results that are images.
         DataError: Some images or series could not be used; the others are in the table.
     """
     from data_loader.images.files import read_image
-    from data_loader.time_series.files import SUFFIXES, read_series
+    from data_loader.time_series.preprocessing import series_of_source
     from predictor.classifier import TABLE, require_predictions, write_table
-    from predictor.io.sources import open_source
+    from predictor.io.sources import PHOTO_SUFFIXES, open_source
     from predictor.loop import log_failures
 
+    refuse_options_of_images(arguments)
     output = arguments.output or Path()
     file = output if output.suffix else output / TABLE
     if arguments.output is not None or not arguments.benchmark:
@@ -218,16 +248,17 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
     failures: list[str] = []
     remarks: list[str] = []
     is_stream = False
-    if Path(arguments.source).suffix.lower() in SUFFIXES:
+    preprocess, max_mb = classifier.preprocess, arguments.max_decoded_mb
+    series = series_of_source(arguments.source, preprocess, max_decoded_mb=max_mb)
+    if series is not None:
         first_column, unit = "row", "series"
-        series = read_series(Path(arguments.source), max_decoded_mb=arguments.max_decoded_mb)
         samples = zip(map(str, series.rows), series.series, strict=True)
     else:
-        channels = getattr(classifier.preprocess, "in_channels", None) or 3
-        default_read = partial(read_image, in_channels=channels, max_decoded_mb=arguments.max_decoded_mb)
-        read = getattr(classifier.preprocess, "read", default_read)
+        channels = getattr(preprocess, "in_channels", None) or 3
+        default_read = partial(read_image, in_channels=channels, max_decoded_mb=max_mb)
+        read, suffixes = getattr(preprocess, "read", default_read), getattr(preprocess, "suffixes", PHOTO_SUFFIXES)
         first_column, unit = "file", "images"
-        frames = open_source(arguments.source, read, excluded=arguments.output)
+        frames = open_source(arguments.source, read, excluded=arguments.output, suffixes=suffixes)
         samples, failures = ((frame.name, frame.image) for frame in frames), frames.failures
         remarks, is_stream = frames.remarks, frames.frame_rate is not None
     timer, samples = stage_timer(arguments, classifier), islice(samples, arguments.limit)

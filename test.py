@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import config as configuration
 from build import build_loader, build_loss, build_metrics, build_model, read_data_spec, registry
-from config import cli
+from config import cli, variants
 from config.checking.sections import LOADER_SECTIONS
 from config.checking.splits import MERGED, SPLIT_SECTIONS, is_merged, loader_section
 from config.loading.load import apply_override
-from config.variants import dataset_ids, nested_objects, window_options, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError
 from utils.writing.outputs import TEST_RESULT, Originals, require_image_folder, require_output
@@ -85,8 +84,7 @@ def test(
     from utils.images.palette import Palette, of_loaders
 
     views = views or Views()
-    options = {"has_windows": views.window is not None, "needs_labels": predictions is None}
-    parts = build_evaluation(config, state_dict, split, devices=devices, **options)
+    parts = build_evaluation(config, state_dict, split, devices=devices, views=views, needs_labels=predictions is None)
     loader, spec, precision = parts.loader, parts.spec, parts.precision
     assert spec.num_classes is not None  # as `build_evaluation` found
     matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
@@ -96,7 +94,7 @@ def test(
     cases = collect_worst(task, worst, classes, palette, spec.ignore_index)
     files = None
     if predictions is not None:
-        files = PredictionFiles.of_loader(predictions, loader, dataset_ids(parts.config, registry()))
+        files = PredictionFiles.of_loader(predictions, loader, variants.dataset_ids(parts.config, registry()))
 
     def take(sample: Any, inputs: "Tensor", logits: "Tensor") -> None:
         facts = cases.add(sample, inputs, logits)
@@ -149,7 +147,7 @@ def build_evaluation(
     split: str,
     *,
     devices: str | None = None,
-    has_windows: bool = False,
+    views: "Views | None" = None,
     needs_labels: bool = True,
 ) -> EvaluationParts:
     """Build what evaluates weights as the validation of their training did.
@@ -159,7 +157,7 @@ def build_evaluation(
         state_dict: The weights of the network.
         split: `test`, `valid` or `train`; never augmented.
         devices: E.g. `"0"` or `"cpu"`, the first one is used; by default the config's `n_gpu`.
-        has_windows: Load each image at its own size.
+        views: Those of each image; with windows it is loaded at its own size.
         needs_labels: Refuse data of which no label counts.
 
     Raises:
@@ -167,14 +165,18 @@ def build_evaluation(
     """
     import torch
 
+    from base.samples import task_of
+    from models.inference.views import require_masks
     from trainer.checkpoints.resume import load_all_weights
     from trainer.runtime.cpu_convolutions import replace_convolutions
     from trainer.runtime.devices import RunPrecision, choose_devices, seed_run
 
-    config = without_pretrained_weights(config)
+    config = variants.without_pretrained_weights(config)
     check_split(config, split)
-    if has_windows:
-        config = with_input_size(config, None, registry(), batch_size=1)
+    options = views.options() if views is not None else []
+    require_masks(options, variants.stated_task(config, loader_section(config, split), registry()))
+    if views is not None and views.window is not None:
+        config = variants.with_input_size(config, None, registry(), batch_size=1)
     device = choose_devices(config.get("n_gpu"), devices)[0]
     precision = RunPrecision.from_options(device, configuration.trainer_options(config))
     seed_run(config.get("seed", 0), device)
@@ -184,6 +186,8 @@ def build_evaluation(
             f"--split {split}: data_loader holds no samples out for validation. Set its validation_split before "
             "training, or write --split train."
         )
+    if options:
+        require_masks(options, task_of(loader))
     loader.loader_timeout = configuration.trainer_options(config)["loader_timeout"]
     loader.feeds_accelerator = device.type != "cpu"
     if needs_labels:
@@ -341,9 +345,10 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
                 given = {name: value for name, value in args.items() if value is not None}
                 merged[section] = {**spec, "args": {**args, **settled, **given}}
         counts = next(
-            (item["class_counts"] for item in nested_objects(saved.get("loss")) if item.get("class_counts")), None
+            (item["class_counts"] for item in variants.nested_objects(saved.get("loss")) if item.get("class_counts")),
+            None,
         )
-        for item in nested_objects(merged.get("loss")):
+        for item in variants.nested_objects(merged.get("loss")):
             if isinstance(item.get("weight"), str) and item.get("class_counts") is None and counts is not None:
                 item["class_counts"] = list(counts)
     if "arch" in saved:  # the weights of the checkpoint fit no other network
@@ -442,7 +447,7 @@ def main(arguments: argparse.Namespace) -> None:
     from data_loader.originals import named_files
     from logger.test_report.report import record_in_run, report_text, write_result
     from models.export.files import refuse_exported
-    from models.inference.views import Views
+    from models.inference.views import Views, require_masks
     from trainer.checkpoints.resume import EARLIER_RUN, RECORDS, differences_from_run, find_checkpoint
 
     close_logging = setup_logging(None)
@@ -464,7 +469,8 @@ def main(arguments: argparse.Namespace) -> None:
 
         view_options, section = cli.views_of(arguments), loader_section(config, split)
         if arguments.window is not None and section is not None:
-            view_options |= window_options(config, section, arguments.window, registry())
+            require_masks(["--window"], variants.stated_task(config, section, registry()))
+            view_options |= variants.window_options(config, section, arguments.window, registry())
         views = Views(**view_options)
         # Only results on the data that the run was configured with belong into its folder.
         is_own = asked is None or (arguments.resume in EARLIER_RUN and not differences_from_run(path.parent, asked))

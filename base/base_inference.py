@@ -39,9 +39,12 @@ def task_of_outputs(model: nn.Module, preprocess: Preprocess) -> str:
 
     Args:
         model: Inputs (1, C, H, W) float -> logits (1, K, H, W) or (1, K).
-        preprocess: Image (h, w, 3) RGB, or (h, w, 4), -> ((C, H, W) float32, geometry).
+        preprocess: Image (h, w, 3) RGB, (h, w, 4), or (h, w, C) if it names `suffixes` of other files than photos, ->
+            ((C, H, W) float32, geometry).
     """
-    channels = max(3, getattr(preprocess, "in_channels", 3))
+    channels = getattr(preprocess, "in_channels", 3)
+    if not hasattr(preprocess, "suffixes"):  # photos have colours, of which it makes grey
+        channels = max(3, channels)
     inputs, _ = preprocess(np.zeros((64, 64, channels), np.uint8))
     logits = main_output(model.cpu().eval()(torch.from_numpy(inputs)[None]))
     return "segmentation" if logits.dim() > 2 else "classification"

@@ -70,6 +70,14 @@ def with_input_size(config: Config, size: Sequence[int] | None, registry: Regist
     return changed
 
 
+def stated_task(config: Config, section: str | None, registry: Registry) -> str | None:
+    """Return the task that the class of a loader section states; None if none does, as of many loaders of one's own."""
+    if section is None:
+        return None
+    task: str | None = getattr(class_and_arguments(config, section, registry)[0], "task", None)
+    return task
+
+
 def window_size(config: Config, section: str, window: Sequence[int], registry: Registry) -> Size:
     """Return the (height, width) of sliding windows.
 

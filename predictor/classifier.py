@@ -42,14 +42,14 @@ class Classifier(BaseInference):
         return probabilities
 
     def prepare(self, image: NDArray[Any]) -> Prepared:
-        """Convert an image (h, w, 3 or 4) uint8 or uint16 RGB, or a series (V, T) of floats, to the network's input.
+        """Convert an image (h, w, C) of any numbers, or a series (V, T) of floats, to the network's input.
 
         Raises:
             DataError: It has fewer channels than the network was trained on.
         """
-        if np.issubdtype(image.dtype, np.floating):
+        if image.ndim == 2 and np.issubdtype(image.dtype, np.floating):
             values: Any = self.preprocess(image)
-            return Prepared(values, _NO_GEOMETRY)
+            return Prepared(values, _NO_GEOMETRY) if isinstance(values, np.ndarray) else Prepared(*values)
         return super().prepare(image)
 
     @torch.inference_mode()

@@ -26,7 +26,7 @@ class LabelledImages:
 
     def __init__(self, folder: str, classes: Sequence[str], preprocessing: Preprocessing, *, flip: bool) -> None:
         self.files = [
-            (file, label) for label, name in enumerate(classes) for file in sorted(Path(folder, name).iterdir())
+            (file, label) for label, name in enumerate(classes) for file in sorted(Path(folder, name).glob("*"))
         ]
         self.preprocessing, self.flip = preprocessing, flip
 
@@ -74,7 +74,7 @@ class ShapeLoader(BaseDataLoader):
         n_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        names = classes or sorted(path.name for path in Path(folder).iterdir() if path.is_dir())
+        names = classes or sorted(path.name for path in Path(folder).glob("*") if path.is_dir())
         self.class_names, self.num_classes = list(names), len(names)
         self.preprocessing = self.make_preprocessing(size)
         images = LabelledImages(folder, names, self.preprocessing, flip=is_training)

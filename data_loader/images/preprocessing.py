@@ -74,6 +74,12 @@ class Preprocessing:
     """
 
     interpolation = cv2.INTER_LINEAR
+    recipe = (
+        "Scale the image to fit into resize [height, width], if there is one, aspect ratio kept; centre it on "
+        "padding_value; order its channels as color_channel; (value / 255 - mean) / std, of 16 bits value / 65535; "
+        "(C, H, W) float32."
+    )
+    """What a call does, in words, with the names of `describe`: exported networks hold it for other programs."""
 
     def __init__(self, options: ImageOptions = ImageOptions()) -> None:
         self.size = checked_size(options.resize)
@@ -141,8 +147,13 @@ class Preprocessing:
         """Convert an image to (h, w, C): grey, or grey repeated, if the options say so; the order stays RGB.
 
         Raises:
-            DataError: The image has other channels than an input can be made of.
+            DataError: The image has other channels, or other numbers, than an input can be made of.
         """
+        if image.dtype not in (np.uint8, np.uint16):
+            raise DataError(
+                f"The image holds {image.dtype} values, and must hold uint8 or uint16. Convert it: if its values are "
+                "from 0 to 1, by (255 * image).round().astype(numpy.uint8)."
+            )
         colours = 1 if image.ndim == 2 else image.shape[2]
         if colours not in (1, 3, 4) or (self.in_channels == 4 and colours != 4):
             wanted = "1 (grey), 3 or 4" if self.in_channels != 4 else "4"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from data_loader.common.options import DecodedMegabytes, Options
+from data_loader.time_series.files import SUFFIXES, SeriesFile, read_series
 from utils.errors import ConfigError, DataError, NotLearned
 
 Normalize = Literal["variable", "series", "none"]
@@ -48,6 +50,14 @@ class SeriesPreprocessing:
     Raises:
         ConfigError: A statistic is missing, or they are not of one number of variables.
     """
+
+    recipe = (
+        "A series (variables, steps); interpolate missing values linearly in time; resample linearly to length steps, "
+        "if there is a length; divide each variable by scale, if there is a scale; (value - mean) / std, those of the "
+        "series itself if normalize is series, not at all if it is none; 0 for a variable without any value; float32. "
+        "In a batch NaN for the steps after the end of a shorter series."
+    )
+    """What a call does, in words, with the names of `describe`: exported networks hold it for other programs."""
 
     def __init__(self, options: SeriesOptions = SeriesOptions(), *, in_channels: int | None = None) -> None:
         self.options = options
@@ -106,6 +116,24 @@ class SeriesPreprocessing:
         plain = {name: getattr(self.options, name) for name in ("normalize", "rescale", "length")}
         statistics = {name: values[:, 0].tolist() for name, values in self.statistics.items()}
         return {**plain, "in_channels": self.in_channels, **statistics}
+
+
+def series_of_source(source: str, preprocess: Any, *, max_decoded_mb: int | None = None) -> SeriesFile | None:
+    """Return the series of a file that a network is to be used on; None if its input are images.
+
+    Args:
+        source: The file. It decides if the preprocessing is one of a user's own that reads no files.
+        preprocess: That of the network.
+        max_decoded_mb: Limit on the series in memory; None: that of the preprocessing.
+
+    Raises:
+        DataError: The network takes series, and the file holds none; or it is damaged or too large.
+    """
+    if isinstance(preprocess, SeriesPreprocessing):
+        max_decoded_mb = max_decoded_mb or preprocess.options.max_decoded_mb
+    elif hasattr(preprocess, "read") or Path(source).suffix.lower() not in SUFFIXES:
+        return None
+    return read_series(source, max_decoded_mb=max_decoded_mb)
 
 
 def learned_statistics(series: Sequence[NDArray[Any]], options: SeriesOptions) -> dict[str, list[float]]:

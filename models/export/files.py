@@ -21,22 +21,9 @@ from utils.environment import is_out_of_memory
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError, OutOfMemory
 from utils.files import open_regular
 
-_IMAGES = (
-    "Scale the image to fit into resize [height, width], aspect ratio kept; centre it on padding_value; order its "
-    "channels as color_channel; (value / 255 - mean) / std; (C, H, W) float32. "
-)
 _SOFTMAX = "Logits: softmax over axis 1"
 _SIGMOID = "One logit z for two classes: sigmoid(z) is the probability of class 1, which is the prediction if z > 0"
-RECIPES = {
-    ("segmentation", 4): f"{_IMAGES}{_SOFTMAX}, cut the padding off, scale back.",
-    ("classification", 4): f"{_IMAGES}{_SOFTMAX}.",
-    ("classification", 3): (
-        "A series (variables, steps); interpolate missing values linearly in time; resample linearly to length steps, "
-        "if there is a length; divide each variable by scale, if there is a scale; (value - mean) / std, those of the "
-        "series itself if normalize is series; float32. In a batch NaN for the steps after the end of a shorter "
-        f"series. {_SOFTMAX}."
-    ),
-}
+_OF_A_LOADER = "As make_preprocessing of the loader's class makes it; float32."
 INPUT, OUTPUT = "input", "logits"
 
 Description = dict[str, Any]
@@ -48,16 +35,19 @@ EXTRA_FILE = f"{KEY}.json"
 OLDEST_OPSET = 18  # of the exporter of torch.onnx
 
 
-def recipe_of(*, has_masks: bool, dimensions: int, num_outputs: int) -> str:
+def recipe_of(preprocess: Any, *, has_masks: bool, num_outputs: int) -> str:
     """Return how to make an input, and the meaning of the output, in words.
 
     Args:
+        preprocess: Makes an input; its `recipe` says how, if it has one.
         has_masks: There is a class for each pixel.
-        dimensions: Of the input, with the batch.
         num_outputs: Channels of the output; one channel separates two classes.
     """
-    recipe = RECIPES["segmentation" if has_masks else "classification", dimensions]
-    return recipe.replace(_SOFTMAX, _SIGMOID) if num_outputs == 1 else recipe
+    meaning, place = (
+        _SIGMOID if num_outputs == 1 else _SOFTMAX,
+        ", cut the padding off, scale back" if has_masks else "",
+    )
+    return f"{getattr(preprocess, 'recipe', _OF_A_LOADER)} {meaning}{place}."
 
 
 def describe_export(

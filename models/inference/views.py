@@ -68,7 +68,33 @@ class Views:
     @property
     def is_plain(self) -> bool:
         """Whether there is only one view: the whole image at its scale."""
-        return self.window is None and self.flip is None and tuple(self.scales) == (1.0,)
+        return not self.options()
+
+    def options(self) -> list[str]:
+        """Return the options of the command line that ask for more than one view."""
+        asked = {
+            "--window": self.window is not None,
+            "--tta-flip": self.flip is not None,
+            "--tta-scales": tuple(self.scales) != (1.0,),
+        }
+        return [option for option, is_asked in asked.items() if is_asked]
+
+
+def require_masks(options: Sequence[str], task: str | None) -> None:
+    """Refuse options that ask for several views of a network whose results are no masks.
+
+    Args:
+        options: As `Views.options` returns them.
+        task: Of the network, `segmentation` or `classification`; None if it is not known.
+
+    Raises:
+        ConfigError: There are such options, and the network classifies.
+    """
+    if options and task == "classification":
+        raise ConfigError(
+            f"{', '.join(options)}: the network gives one class to a whole image or series. Windows, flips and scales "
+            "are averaged pixel by pixel, for masks. Leave these options out."
+        )
 
 
 def with_views(model: nn.Module, views: Views) -> nn.Module:
