@@ -17,7 +17,7 @@ from config import cli
 from data_loader.time_series.files import read_series
 from train import for_overfit, train
 from utils.checkpoint_file import read_checkpoint
-from utils.errors import ConfigError, Interrupted
+from utils.errors import ConfigError, DataError, Interrupted
 
 TEXTURES = {"stripes": (1, 0), "bars": (0, 1)}
 
@@ -252,6 +252,36 @@ def test_a_bad_photo_is_named_and_the_others_are_in_the_table(finished, tmp_path
     )
     assert "bad/0.png cannot be read as an image" in messages
     assert not (tmp_path / "no.csv").exists()
+
+
+def test_options_of_masks_are_refused(finished, tmp_path, capsys):
+    _, result, folder = finished
+    views = {"--tta-flip": [], "--tta-scales": [0.5, 1], "--window": [], "--window ": [8, 8]}
+    images = {"--mode": ["mask"], "--class": ["x"], "--own-ids": [], "--no-legend": [], "--smooth": [0.5]}
+    network = ["--resume", result.run_folder, "-d", "cpu"]
+    for option, values in views.items():
+        words = [*network, option.strip(), *values]
+        for command, more in ((test_command, []), (inference, ["--source", folder, "--output", tmp_path])):
+            assert run(command, *words, *more) == 2
+            assert f"{option.strip()}: the network gives one class to a whole" in capsys.readouterr().err
+    for option, values in images.items():
+        assert run(inference, *network, "--source", folder, "--output", tmp_path, option, *values) == 2
+        assert f"error: {option}: the network classifies, and its results are the rows" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_of_another_kind_is_refused(finished, tmp_path, capsys):
+    config, result, _ = finished
+    np.savez(tmp_path / "series.npz", x=np.zeros((3, 2, 9), np.float32))
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((16, 16, 3), np.uint8))
+    is_photos = config["name"] == "pictures"
+    source = tmp_path / ("series.npz" if is_photos else "photo.png")
+    assert run(inference, "--resume", result.run_folder, "--source", source, "--output", tmp_path / "out") == 3
+    expected = "series.npz is neither a photo (" if is_photos else "photo.png is not a file of series: it must end in"
+    assert expected in capsys.readouterr().err
+    if is_photos:
+        with pytest.raises(DataError, match="The image holds float32 values, and must hold uint8 or uint16"):
+            inference.predict(result.run_folder, [np.zeros((16, 16), np.float32)])
 
 
 def test_a_file_that_is_larger_than_the_limit_of_the_command_line_is_refused(finished, tmp_path, capsys):

@@ -15,12 +15,12 @@ import new_project
 
 ROOT = Path(__file__).resolve().parent.parent
 GIT = {f"GIT_{who}_{what}": "x@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-# torch is imported once: command after command as `python FILE ...`, or `-m pytest ...`.
+# torch is imported once: command after command as `python FILE ...`, or `-m pytest ...`; `*` stands for any name.
 IN_ONE_PROCESS = """
-import json, runpy, sys
+import glob, json, runpy, sys
 sys.path.insert(0, "")
 for words in json.loads(sys.argv[1]):
-    sys.argv = words
+    sys.argv = words = [found for word in words for found in glob.glob(word) or [word]]
     is_file = words[0].endswith(".py")
     try:
         (runpy.run_path if is_file else runpy.run_module)(words[0], run_name="__main__")
@@ -88,14 +88,17 @@ def test_it_trains_and_its_tests_pass_with_the_words_of_its_makefile(project):
     ]
     assert [shlex.split(line)[-1] for line in commands] == ["auto", "valid", "tests"]
     train, judge, tests = (shlex.split(line.partition(".venv/bin/python ")[2]) for line in commands)
+    plugins = [word for word in train if word.startswith("my_") or word == "--plugin"][1:]
     quick = [
         [*train, "--epochs", "1"],
+        ["export.py", "--resume", "saved/my_shapes/*", "--format", "torch", "--output", "net.pt2", *plugins],
         [*train, "--epochs", "1", "--overfit", "3"],
         judge,
         [*tests[1:], "-p", "no:cacheprovider", "-k", "not learns"],
     ]
     text = run(sys.executable, "-c", IN_ONE_PROCESS, json.dumps(quick), cwd=folder)
     assert "triangle" in text  # the report of a classification, by the shape of its targets
+    assert "16 samples: largest difference of a probability" in text  # of the exported network, on the valid data
     assert "3 passed" in text
 
 
