@@ -28,7 +28,7 @@ from search.samplers.random import RandomSampler
 from search.serve.command import SERVE, run_serve, serve_parser
 from search.study.best import require_retrained
 from search.study.driver import Watcher
-from search.study.folders import CONFIG, read_study_config, require_place
+from search.study.folders import CONFIG, read_study_config, require_place, with_present_options
 from search.study.journal import Event, Journal
 from search.study.settings import build_study_parts
 from search.study.state import StudyState
@@ -157,7 +157,7 @@ def run_shared(arguments: argparse.Namespace) -> None:
             if event.name == "study.command" and event.data["command"] == "stop" and event.candidate is None:
                 stopped.append(1)
 
-        config = configuration.load_config(str(folder / CONFIG), [])
+        config = with_present_options(configuration.load_config(str(folder / CONFIG), []), folder)
         study = open_study(config, str(folder), plugins=arguments.plugin, verbose=arguments.verbose)
         study.watchers = [watch]
         try:
@@ -206,11 +206,14 @@ def run_comparison(arguments: argparse.Namespace) -> None:
 
 def _config_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the config of the space: that of a file, or of the study to resume."""
-    file = arguments.config
-    if file is None:
-        read_study_config(Path(arguments.resume))  # raises if there is none
-        file = str(Path(arguments.resume) / CONFIG)
-    config = configuration.load_config(file, cli.overrides_of(arguments))
+    if arguments.config is None:
+        folder = Path(arguments.resume)
+        read_study_config(folder)  # raises if there is none
+        config = with_present_options(configuration.load_config(folder / CONFIG), folder)
+        for override in cli.overrides_of(arguments):
+            configuration.apply_override(config, override)
+    else:
+        config = configuration.load_config(arguments.config, cli.overrides_of(arguments))
     if not arguments.test_run:
         return config
     build_strategy(build_study_parts(config))  # finds the faults of values that the small search replaces

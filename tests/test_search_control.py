@@ -12,8 +12,8 @@ import search
 from config import load_config
 from search.__main__ import main
 from search.study.commands import waiting_commands
-from search.study.folders import differences, find_studies, read_study_config
-from search.study.journal import JOURNAL, read_events
+from search.study.folders import create_study_folder, differences, find_studies, read_present_config, read_study_config
+from search.study.journal import JOURNAL, Journal, read_events
 from tests.test_search_journal import flip
 from utils.errors import SearchError
 
@@ -124,9 +124,14 @@ def test_what_may_change_is_said(copied, caplog):
     assert "continues with another search.budget (only here), search.retrain (only here)." in caplog.text
     assert find_studies(file.parent) == [study]
     assert len(search.load(study).retrained) == 1
+    assert read_present_config(study)["search"]["budget"] == {"max_time": 50}
     caplog.clear()
-    assert main(["-c", str(file), "--resume", "auto"]) == 0
+    assert main(["--resume", str(study)]) == 0, "with the options of the newest session"
     assert "another" not in caplog.text
+    assert len(search.load(study).retrained) == 1
+    assert main(["-c", str(file), "--resume", "auto"]) == 0
+    assert "continues with another search.budget (only there), search.retrain (only there)." in caplog.text
+    assert search.load(study).retrained == []
 
 
 def test_a_warm_start_without_a_study_is_refused_before_the_start(tmp_path, capsys):
@@ -224,6 +229,20 @@ def test_differences_are_paths_with_both_values():
     config = {"a": {"b": 2, "c": [1, 2], "d": None}, "search": {"num_samples": 5, "seed": 1, "budget": {}}}
     assert differences(stored, config) == ["a.b (1 there, 2 here)", "a.d (only here)"]
     assert differences(stored, stored) == []
+
+
+def test_the_options_of_a_study_are_those_of_its_newest_session(tmp_path):
+    begun = {"name": "s", "search": {"num_samples": 3, "budget": {"epochs": 9}, "retrain": {"top": 2}}}
+    folder = create_study_folder(str(tmp_path), "s", begun)
+    assert read_present_config(folder) == begun
+    journal = Journal(folder / JOURNAL)
+    journal.append("study.begin", environment={})  # of an earlier version
+    assert read_present_config(folder) == begun
+    journal.append("study.begin", environment={}, options={"retrain": {"top": 1}, "num_samples": 7})
+    journal.append("study.done")
+    journal.close()
+    assert read_present_config(folder) == {"name": "s", "search": {"num_samples": 3, "retrain": {"top": 1}}}
+    assert read_study_config(folder) == begun
 
 
 def test_the_config_of_a_study_is_that_of_its_beginning(copied):

@@ -142,6 +142,56 @@ def test_a_study_that_is_done_trains_more_of_the_best_again(tmp_path):
     assert len(gone_on(top=2, seeds=2).sessions) == sessions  # nothing left to do
 
 
+def retrained_with(folder, **retrain):
+    """Continue a study with other options of the retraining; return the record, and what `best/` has."""
+    options = RetrainOptions(**retrain) if retrain else None
+    config = {**CONFIG, "search": {"retrain": retrain} if retrain else {}}
+
+    def parts():
+        return replace(parts_of(halving(), retrain=options), config=config)
+
+    record = Study(folder, parts(), worker=WORKER).run()
+    assert read(folder, parts()) == record
+    best = json.loads((folder / "best" / "config.json").read_text())
+    return record, best["trainer"]["epochs"], (folder / "best" / "model.onnx").exists()
+
+
+def test_other_epochs_of_the_retraining_are_obeyed_by_a_study_that_is_done(tmp_path):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    for epochs, num_jobs in ((5, 1), (7, 2), (5, 2)):
+        record, best, _ = retrained_with(folder, epochs=epochs)
+        assert [(run.candidate, len(run.reports)) for run in record.retrained] == [(3, epochs)]
+        assert best == epochs
+        assert sum(event.name == "retrain.job" for event in read_events(folder / JOURNAL)) == num_jobs
+    record, best, _ = retrained_with(folder)
+    assert (record.retrained, best) == ([], EPOCHS), "the winner remains as the search trained it"
+    sessions = len(record.sessions)
+    assert len(retrained_with(folder)[0].sessions) == sessions, "nothing was left to do"
+
+
+def test_an_interrupted_retraining_with_other_epochs_begins_anew(tmp_path):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    killed_at(
+        Journal,
+        "append",
+        lambda name, *_: name == "retrain.ended",
+        lambda: retrained_with(folder, epochs=5),
+    )
+    record, best, _ = retrained_with(folder, epochs=7)
+    assert [(run.status, len(run.reports)) for run in record.retrained] == [("completed", 7)]
+    assert best == 7
+
+
+def test_a_network_is_exported_once_that_is_wanted_and_is_gone_if_it_is_not(tmp_path):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    for onnx in (False, True, False, True):
+        record, _, is_exported = retrained_with(folder, epochs=5, onnx=onnx)
+        assert is_exported is onnx
+        assert [(run.status, bool(run.onnx)) for run in record.retrained] == [("completed", onnx)]
+    names = [event.name for event in read_events(folder / JOURNAL) if event.stage == "retrain"]
+    assert names == ["retrain.job", *["retrain.report"] * 5, "retrain.ended", "retrain.ended"], "it is trained once"
+
+
 def test_one_that_overtakes_the_best_is_trained_again_too(tmp_path):
     short = Budget(epochs=15)
     retrain = RetrainOptions(top=1, epochs=5)

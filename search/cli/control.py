@@ -8,7 +8,7 @@ import config as configuration
 from config.loading.load import parse_override
 from search.joining.lease import is_shared
 from search.study.commands import is_waiting, send_command
-from search.study.folders import find_studies, read_study_config
+from search.study.folders import find_studies, read_present_config
 from search.study.journal import JOURNAL, Journal, JournalDamage, cut_journal, read_events
 from search.study.settings import build_study_parts
 from search.study.state import StudyState
@@ -92,7 +92,7 @@ def command_study(
         SearchError: The study is damaged, the candidate is not known or at its end, or no search runs that could be
             paused, resumed or stopped.
     """
-    study = Study(folder, build_study_parts(read_study_config(folder)), worker="")
+    study = Study(folder, build_study_parts(read_present_config(folder)), worker="")
     study.restore()
     if identity is not None and (identity in study.state.obeyed or is_waiting(folder, identity)):
         return
@@ -167,7 +167,7 @@ def repair(folder: Path, plugins: Sequence[str] = ()) -> str:
     with folder_lock(folder, in_use):
         num_good = 0
         try:
-            Study(folder, build_study_parts(read_study_config(folder)), worker="").restore()
+            Study(folder, build_study_parts(read_present_config(folder)), worker="").restore()
             num_good = sum(1 for _ in read_events(folder / JOURNAL))
             Journal(folder / JOURNAL).close()  # finds damage to the rest of the file
         except JournalDamage as damage:

@@ -8,7 +8,7 @@ import config as configuration
 from search.cli.listing import best_text, list_text
 from search.joining.published import journal_to_read
 from search.results.record import StudyRecord
-from search.study.folders import CONFIG, find_studies, read_study_config
+from search.study.folders import CONFIG, find_studies, read_present_config
 from search.study.journal import read_events
 from search.study.settings import build_study_parts
 from search.study.study import read
@@ -186,24 +186,24 @@ def read_study(folder: Path, plugins: Sequence[str] = (), *, with_beliefs: bool 
         SearchError: There is no study in the folder, or a damaged one.
     """
     try:
-        study = read(folder, build_study_parts(read_study_config(folder)), with_beliefs=with_beliefs)
+        study = read(folder, build_study_parts(read_present_config(folder)), with_beliefs=with_beliefs)
     except ConfigError as error:
-        missing = [
-            name for name in _plugins_at_start(folder) if Path(name).stem not in {Path(each).stem for each in plugins}
-        ]
+        missing = [name for name in _plugins_of(folder) if Path(name).stem not in {Path(each).stem for each in plugins}]
         if not missing:
             raise
         named = " ".join(f"--plugin {shell_word(name)}" for name in missing)
         raise ConfigError(f"{error} The search was started with {named}. Name that here, too.") from error
-    study.plugins = list(plugins) or _plugins_at_start(folder)
+    study.plugins = list(plugins) or _plugins_of(folder)
     return study
 
 
-def _plugins_at_start(folder: Path) -> list[str]:
-    """Return the plug-ins on the command line that started a study; it is in the event of its first session."""
+def _plugins_of(folder: Path) -> list[str]:
+    """Return the plug-ins on the command line of the newest session that named any, whose options are those to read."""
     started = argparse.ArgumentParser(add_help=False)
     started.add_argument("--plugin", action="append", default=[])
-    first = next((event for event in read_events(journal_to_read(folder)) if event.name == "study.begin"), None)
-    command = first.data.get("environment", {}).get("command", []) if first is not None else []
-    plugins: list[str] = started.parse_known_args(command)[0].plugin
+    plugins: list[str] = []
+    for event in read_events(journal_to_read(folder)):
+        if event.name == "study.begin":
+            command = event.data.get("environment", {}).get("command", [])
+            plugins = started.parse_known_args(command)[0].plugin or plugins
     return plugins

@@ -31,7 +31,16 @@ from search.joining.lease import Lease, LeaseLost, LeaseView, LeaseWatcher
 from search.joining.member import LeftStudy, Member
 from search.joining.timing import Timing
 from search.registry import REGISTRY
-from search.study.folders import CONFIG, CompleteConfig, as_in_study, differences, read_study_config
+from search.study.folders import (
+    CONFIG,
+    CompleteConfig,
+    as_in_study,
+    changes,
+    differences,
+    read_present_config,
+    read_study_config,
+    with_present_options,
+)
 from search.study.journal import JOURNAL, Journal, create_journal
 from utils.errors import ConfigError, Interrupted, SearchError
 from utils.plugins import command_line
@@ -102,7 +111,7 @@ def run_join(
     if arguments.claim is not None or arguments.lead:
         _lead(study, timing, lead_study, arguments.claim)
         return
-    config = read_study_config(study)
+    config = read_present_config(study)
     for override in cli.overrides_of(arguments) if arguments.config is None else ():
         if "=" in override:
             apply_override(config, override)
@@ -176,6 +185,13 @@ def create_shared_study(folder: Path, config: Mapping[str, Any], complete: Compl
         raise SearchError(
             f"--study {folder}: it holds the study of another config: it differs in {', '.join(changed)}. Name another "
             f"folder, or join that one: {command_line('python', '-m', 'search', 'join', folder)}"
+        )
+    if ignored := changes(with_present_options(stored, folder), config):
+        logger.warning(
+            "--study %s: it continues as it is, and ignores another %s. Give it other options while nobody shares it: "
+            "python -m search -c FILE --resume FOLDER.",
+            folder,
+            ", ".join(ignored),
         )
 
 

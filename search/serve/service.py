@@ -36,7 +36,7 @@ from search.serve.summaries import (
     study_facts,
     study_figures,
 )
-from search.study.folders import read_study_config
+from search.study.folders import read_present_config
 from utils.runs.locks import process_to_stop
 
 _NOTED = "Noted. {}"
@@ -236,7 +236,7 @@ class Service:
             return {"job": self._job(known)}
         self.answers.require_unused(key)
         if kind == STUDY:
-            require_inside(read_study_config(entry.folder), self.folder)
+            require_inside(read_present_config(entry.folder), self.folder)
         words = resume_words(self.programs[kind], entry.folder, self.plugins)
         job, _ = self.queue.order(kind, "resume", words, parent=entry.folder.parent, target=str(entry.folder), key=key)
         return {"job": self._job(job)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search.executors.base import Task
+from search.results.record import RetrainedRecord
 from search.samplers.base import Beliefs
 from search.schedulers.base import Decision, Rung
 from search.space.cover import Check
@@ -208,6 +209,10 @@ class Strategy(ABC):
     @abstractmethod
     def winner(self) -> int | None:
         """Return the number of the candidate that `best/` gets; None leaves the choice to the leaderboard."""
+
+    def retrained(self) -> Mapping[str, RetrainedRecord]:
+        """Return the retrainings, by the names of their runs, that count with the present options of the study."""
+        return {}
 
     def may_resume(self, candidate: int) -> bool:
         """Return whether a candidate without a job may still get one, so that its checkpoint is needed."""

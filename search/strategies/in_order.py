@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.executors.base import Task
+from search.results.record import RetrainedRecord
 from search.samplers.base import Beliefs
 from search.schedulers.base import Decision, Rung
 from search.space.cover import Check
@@ -122,6 +123,10 @@ class InOrder(Strategy):
     def winner(self) -> int | None:
         """Return the winner of the last one that has one."""
         return next((found for each in self.strategies[::-1] if (found := each.winner()) is not None), None)
+
+    def retrained(self) -> Mapping[str, RetrainedRecord]:
+        """Return the retrainings of all."""
+        return {name: run for each in self.strategies for name, run in each.retrained().items()}
 
     def may_resume(self, candidate: int) -> bool:
         """Return whether one of them may train a candidate again."""

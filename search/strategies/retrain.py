@@ -4,12 +4,13 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from config.checking.splits import is_merged
 from config.faults import Faults
 from search.executors.base import Task
+from search.results.record import RetrainedRecord
 from search.schedulers.base import Decision
 from search.space.cover import Check, changed_faults
 from search.space.space import Space
@@ -18,6 +19,8 @@ from search.study.folders import RETRAINED, run_folder
 from search.study.settings import StudyParts
 
 logger = logging.getLogger("espalier")
+
+_NOT_EXPORTED = {"reason": "its worker exported nothing"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class RetrainRun:
     config: dict[str, Any]
 
 
-def kind_of_run(name: str) -> str:
-    """Return the end of the name of a retraining that says how it is trained; see `StudyParts.retrain_kind`."""
-    found = re.fullmatch(r"candidate\d+_seed\d+(.*)", name)
+def _kind_of(name: str) -> str:
+    """Return the part of the name of a retraining that says how it is trained; see `StudyParts.retrain_kind`."""
+    found = re.fullmatch(r"candidate\d+_seed\d+(.*?)(_\d+_epochs)?", name)
     return found.group(1) if found is not None else ""
 
 
@@ -80,8 +83,30 @@ class Retrain(Strategy):
                 changed = self.parts.retrained_config(config, seed + 1 + number)
                 changed["name"] = f"{config['name']}_candidate{candidate}"
                 name = f"candidate{candidate}_seed{number}{self.parts.retrain_kind}"
+                epochs, known = changed["trainer"]["epochs"], self.study.state.retrained.get(name)
+                if known is not None and known.max_epochs not in (0, epochs):  # of a session with other options
+                    name = f"{name}_{epochs}_epochs"
                 runs.append(RetrainRun(name, candidate, rank, changed))
         return runs
+
+    def retrained(self) -> dict[str, RetrainedRecord]:
+        """Return the retrainings that were done as those of the present options are, without an export not wanted."""
+        state, options = self.study.state, self.parts.retrain
+        same = {name: run for name, run in state.retrained.items() if _kind_of(name) == self.parts.retrain_kind}
+        if state.options is None:  # of an earlier version, which may have had others than the config says
+            return same
+        if options is None or options.top == 0:
+            return {}
+        epochs = {run.candidate: options.epochs or self._epochs_of(run.candidate) for run in same.values()}
+        same = {name: run for name, run in same.items() if run.max_epochs in (0, epochs[run.candidate])}
+        return same if self._wants_onnx else {name: replace(run, onnx={}) for name, run in same.items()}
+
+    def _epochs_of(self, candidate: int) -> int:
+        """Return the epochs of the config of a candidate."""
+        drawn = self.study.state.candidates[candidate].drawn
+        assert drawn is not None, "set when it was drawn"
+        chosen = None if self.searching is None else self.searching.config_of(candidate)
+        return int((chosen or self.parts.space.config(drawn))["trainer"]["epochs"])
 
     @property
     def _wants_onnx(self) -> bool:
@@ -119,8 +144,13 @@ class Retrain(Strategy):
         return [
             run
             for run in self.runs()
-            if run.name not in running and (run.name not in known or known[run.name].status == "running")
+            if run.name not in running
+            and (run.name not in known or known[run.name].status == "running" or self._lacks_onnx(known[run.name]))
         ]
+
+    def _lacks_onnx(self, run: RetrainedRecord) -> bool:
+        """Whether the network of a completed run was not exported, as an earlier session did not want that."""
+        return self._wants_onnx and run.status == "completed" and not run.onnx
 
     def next(self, idle: int) -> Sequence[Task]:
         """Return the tasks of the best candidates that wait."""
@@ -165,16 +195,24 @@ class Retrain(Strategy):
             if "reason" in onnx:
                 logger.warning("%s: its network is not exported: %s", run.name, onnx["reason"])
             test = dict(outcome.details.get("test", {}))
-            more: dict[str, Any] = {"onnx": onnx} if onnx else {}
+            more: dict[str, Any] = {"onnx": onnx or _NOT_EXPORTED} if self._wants_onnx else {}
             self._end(run, "completed", test=test, **more)
         elif outcome.status not in ("ended", "interrupted"):
-            self._end(run, "failed", outcome.reason)
+            self._fail(run, outcome.reason)
 
     def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
         """Continue from the last checkpoint, unless workers are lost again and again."""
         run = self._running.pop(task.id)
         self._losses[run.name] += had_started
         if cause == "hung" or self._losses[run.name] >= MOST_LOSSES:
+            self._fail(run, reason)
+
+    def _fail(self, run: RetrainRun, reason: str) -> None:
+        """Record that a run failed, or only its export, if it was completed in an earlier session."""
+        known = self.study.state.retrained[run.name]
+        if known.status == "completed":
+            self._end(run, "completed", test=known.test, onnx={"reason": reason})
+        else:
             self._end(run, "failed", reason)
 
     def _end(self, run: RetrainRun, status: str, reason: str = "", **data: Any) -> None:
@@ -186,8 +224,9 @@ class Retrain(Strategy):
 
         The leaderboard may rank others higher, for a strategy has its own order of those that are trained again.
         """
-        if not self.study.state.retrained:
+        known = self.retrained()
+        if not known:
             return None
-        best, known = next(iter(self.study.front()), None), self.study.state.retrained
+        best = next(iter(self.study.front()), None)
         candidates = [run.candidate for run in self.runs() if run.name in known]
         return candidates[0] if candidates and best not in candidates else best

@@ -82,7 +82,7 @@ def write_best(
         source = folder / (run.folder if run and run.folder else winner.folder or candidate_folder(winner.index))
         has_weights = not is_tabulated(study.config)
         _write_candidate(new, best, source if has_weights else None, config, _winner_result(study, winner))
-        if run is not None and (source / ONNX).exists():
+        if run is not None and run.onnx and (source / ONNX).exists():
             shutil.copyfile(source / ONNX, new / ONNX)
         if (source / _IMAGES).is_dir():
             shutil.copytree(source / _IMAGES, new / _IMAGES)

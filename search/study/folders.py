@@ -12,7 +12,7 @@ from typing import Any
 from config.faults import Faults, join_path, show
 from search.executors.table import is_tabulated
 from search.joining.published import journal_to_read
-from search.study.journal import JOURNAL, create_journal
+from search.study.journal import JOURNAL, create_journal, last_event
 from utils.errors import SearchError
 from utils.files import make_stamped_folder, read_json_object, write_text_atomically, writing_problem
 
@@ -22,7 +22,8 @@ CONFIG = "config.json"
 WORKERS = "workers"  # the folder of their output
 FOLD = "fold"  # and the number of the fold: its folder in that of its candidate
 # These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
-_FREE = ("executor", "budget", "max_epoch_time", "retrain", "num_samples")
+_OPTIONS = ("executor", "budget", "max_epoch_time", "retrain")
+_FREE = (*_OPTIONS, "num_samples")  # the last one is a matter of the study's growth
 
 
 def checkpoints_of(run: Path) -> Iterator[Path]:
@@ -204,7 +205,7 @@ def _began(folder: Path) -> float:
 
 
 def read_study_config(folder: Path) -> dict[str, Any]:
-    """Read the config of a study's space.
+    """Read the config that a study was begun with.
 
     Raises:
         SearchError: There is no study in the folder, or its config is missing or damaged.
@@ -215,6 +216,37 @@ def read_study_config(folder: Path) -> dict[str, Any]:
     if not config:
         raise _damaged_config(f"{folder / CONFIG}: cannot be read (it is missing or empty)")
     return config
+
+
+def session_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a study that may be others in each session, for the event that begins it."""
+    search = config.get("search", {})
+    return {key: search[key] for key in _OPTIONS if search.get(key) is not None}
+
+
+def with_present_options(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the config of a study with the options of its newest session.
+
+    Args:
+        config: That the study was begun with. Its options remain if the journal has none: it is that of an earlier
+            version.
+        folder: Of the study.
+    """
+    options, search = last_event(journal_to_read(folder), "study.begin").get("options"), config.get("search", {})
+    if not isinstance(options, Mapping) or not isinstance(search, Mapping):
+        return dict(config)
+    known = {key: value for key, value in options.items() if key in _OPTIONS}
+    search = {key: value for key, value in search.items() if key not in _OPTIONS} | known
+    return {**config, "search": search} if search or "search" in config else dict(config)
+
+
+def read_present_config(folder: Path) -> dict[str, Any]:
+    """Read the config of a study as it is now: that of its beginning with the options of its newest session.
+
+    Raises:
+        SearchError: There is no study in the folder, or its config is missing or damaged.
+    """
+    return with_present_options(read_study_config(folder), folder)
 
 
 def _damaged_config(reason: str) -> SearchError:
@@ -239,10 +271,7 @@ def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[st
 
 def changes(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Return the JSON paths of the permitted changes in a study that is continued, with both values."""
-    keys = [key for key in _FREE if key != "num_samples"]  # which the growth of a study is about
-    sections = (each.get("search", {}) for each in (stored, config))
-    ours, theirs = ({key: section[key] for key in keys if key in section} for section in sections)
-    return list(_differences(ours, theirs, "search"))
+    return list(_differences(session_options(stored), session_options(config), "search"))
 
 
 def _without_free_keys(config: Mapping[str, Any]) -> dict[str, Any]:

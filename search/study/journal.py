@@ -261,6 +261,22 @@ def read_events(path: Path) -> Iterator[Event]:
             yield event
 
 
+def last_event(path: Path, name: str) -> dict[str, Any]:
+    """Return the data of the last event of a name, without a check of the journal; empty if there is none.
+
+    Of a journal that is missing, damaged or of format 1 it is empty, too: whoever reads all of it says why.
+    """
+    try:
+        _require_file(path)
+        with _readable(path) as file, closing(_connect(file, path, check=False)) as connection:
+            query = "SELECT data FROM events WHERE name = ? ORDER BY id DESC LIMIT 1"
+            row = connection.execute(query, (name,)).fetchone()
+        data = {} if row is None else json.loads(row[0])
+    except (SearchError, sqlite3.Error, ValueError, TypeError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def cut_journal(path: Path, num_good: int) -> Path:
     """Cut a journal after some of its events.
 

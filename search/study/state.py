@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from search.results.record import CandidateRecord, Constraint, Objective, RetrainedRecord, Status, Tally
 from search.schedulers.base import Decision, Job
@@ -68,6 +68,7 @@ class StudyState:
         has_ended_draws: Whether nothing more can be drawn.
         reason_done: Reason for the end of the search; empty before it.
         is_done: Whether the winners were retrained and tested, too.
+        options: Options of the newest session, see `session_options`; None if a version before these ran it.
         is_format_1: Whether the study was begun by a version whose journal had format 1.
         unknown: Number of events of each name that is not known.
         is_warm: Whether the results of another study were taken over.
@@ -94,6 +95,7 @@ class StudyState:
     has_ended_draws: bool = False
     reason_done: str = ""
     is_done: bool = False
+    options: dict[str, Any] | None = None
     is_format_1: bool = False
     unknown: Counter[str] = field(default_factory=Counter)
     is_warm: bool = False
@@ -170,6 +172,7 @@ class StudyState:
     def _apply_to_study(self, event: Event) -> None:
         if event.kind == "begin":
             self.is_format_1 = self.is_format_1 or event.version == 0
+            self.options = event.data.get("options")
             self.is_done = False  # a session begins only if something is left to do
             self.sessions.append([event.seconds, event.seconds])
         elif event.kind == "done":
@@ -190,8 +193,7 @@ class StudyState:
         if event.kind == "job":
             if event.candidate is None:
                 raise ValueError("a retraining has no candidate")
-            # Journals of early versions have no `epochs`.
-            epochs = data.get("epochs", self.max_epochs)
+            epochs = data.get("epochs", 0)  # of early versions unknown
             self.retrained[data["run"]] = RetrainedRecord(
                 event.candidate, data["rank"], data["seed"], "running", folder=data["folder"], max_epochs=epochs
             )

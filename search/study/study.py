@@ -22,12 +22,12 @@ from search.strategies.base import Strategy, StudyContext
 from search.strategies.in_order import InOrder
 from search.strategies.measure import MeasureLatency
 from search.strategies.multi_fidelity import candidate_folder
-from search.strategies.retrain import Retrain, kind_of_run
+from search.strategies.retrain import Retrain
 from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
 from search.study.commands import Command, drop_commands_of_the_past, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
-from search.study.folders import make_log_folder, place_runs, read_study_config
+from search.study.folders import make_log_folder, place_runs, read_present_config, session_options
 from search.study.journal import JOURNAL, Event, Journal, read_events
 from search.study.settings import StudyParts, build_study_parts
 from search.study.state import CandidateState, StudyState
@@ -99,9 +99,10 @@ class Study:
             opened.now = executor.now
             self._grow(recorder)
             # A study that is done may be resumed with a larger budget, or for more retrainings.
-            if self.state.is_done and not waiting_commands(self.folder) and self.strategy.is_done:
+            options = session_options(self.parts.config)
+            if self.strategy.is_done and self._is_settled(options) and not waiting_commands(self.folder):
                 return self.record()
-            recorder.record("study.begin", environment=self.environment)
+            recorder.record("study.begin", environment=self.environment, options=options)
             self._warm_start(recorder)
             if not self.strategy.retains_all:
                 recorder.watchers.append(self._clean(recorder))
@@ -125,6 +126,11 @@ class Study:
             finally:
                 executor.close()
         return self.record()
+
+    def _is_settled(self, options: Mapping[str, Any]) -> bool:
+        """Whether `best/` holds what it would hold after a session with these options that trains nothing more."""
+        before = self.state.options
+        return self.state.is_done and (before is None or before.get("retrain") == options.get("retrain"))
 
     def _open_alone(self) -> Journal:
         """Open the journal for a search by one process.
@@ -172,7 +178,7 @@ class Study:
         source = self.parts.warm_start
         if source is None or self.state.is_warm:
             return
-        parts = build_study_parts(read_study_config(Path(source)))
+        parts = build_study_parts(read_present_config(Path(source)))
         other = Study(Path(source), parts, worker="")
         other.restore()
         ours = self.parts
@@ -300,12 +306,13 @@ class Study:
         """Return the results alone, by which a strategy may choose the winner."""
         parts, state = self.parts, self.state
         now = state.sessions[-1][1] if state.sessions else time.time()
+        retrained = self.strategy.retrained()
         for index, each in state.candidates.items():
             # One that was paused and will never be resumed is stopped.
             if each.record.status == "paused" and not self.strategy.may_resume(index):
                 each.record.status = "stopped"
             each.record.spans = state.timeline.of(index, now)
-        for name, run in state.retrained.items():
+        for name, run in retrained.items():
             run.spans = state.timeline.of(name, now)
         study = StudyRecord(
             name=str(parts.config["name"]),
@@ -317,8 +324,7 @@ class Study:
             max_epochs=parts.max_epochs,
             candidates=[each.record for each in state.candidates.values()],
             rungs=self.rungs(),
-            # Of a study that was continued with other options of the retraining, only those that follow them.
-            retrained=[run for name, run in state.retrained.items() if kind_of_run(name) == parts.retrain_kind],
+            retrained=list(retrained.values()),
             sessions=[(begin, end) for begin, end in state.sessions],
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,

@@ -15,7 +15,15 @@ from config.markers import is_marker
 from search.executors.table import is_tabulated
 from search.space.grid_space import GridSpace, condition_path, with_fold
 from search.space.space import Space
-from search.study.folders import as_in_study, changes, create_study_folder, differences, find_studies, read_study_config
+from search.study.folders import (
+    as_in_study,
+    changes,
+    create_study_folder,
+    differences,
+    find_studies,
+    read_study_config,
+    with_present_options,
+)
 from search.study.journal import JOURNAL
 from search.study.settings import StudyParts, build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
@@ -209,7 +217,7 @@ def _beginning_of(config: Mapping[str, Any], resume: str | None, *, fixes_split:
         num_samples = num_samples_of(stored)
         refusal = f"it differs in {', '.join(changed)}" if changed else _refusal_to_grow(folder, ours, num_samples)
         if not refusal:
-            return Beginning(ours, folder, num_samples, changes(stored, ours))
+            return Beginning(ours, folder, num_samples, changes(with_present_options(stored, folder), ours))
         if not is_auto:
             raise SearchError(
                 f"{resume}: it is not the study of this config: {refusal}. A study is resumed with the space that it "

@@ -25,7 +25,15 @@ AT_THE_END = {
 @contextmanager
 def worker():
     others = {"measure": lambda _task, _report: MEASURED, "pool": lambda task, _report: pooled(task)}
-    yield lambda task, report: others.get(task["kind"], run)(task, report)
+    yield lambda task, report: _exported(task, others.get(task["kind"], run)(task, report))
+
+
+def _exported(task, outcome):
+    """Export the network of a retraining that is complete."""
+    if not (task.get("onnx") and outcome.get("is_finished")):
+        return outcome
+    (Path(task["folder"]) / "model.onnx").write_text("a network")
+    return outcome | {"onnx": {"agreement": 1.0}}
 
 
 def suffer(fate):
