@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from search.cli.test_run import shrunk
 from search.schedulers.asha import ASHA, AsyncRung
 from search.schedulers.base import Decision, Ending, Job
 from search.schedulers.halving import SuccessiveHalving
 from search.schedulers.rungs import interleave
+from search.study.settings import build_study_parts
 from tests.support.schedulers import next_job
 
 CONTINUE, PAUSE, STOP = Decision.CONTINUE, Decision.PAUSE, Decision.STOP
@@ -412,3 +414,22 @@ def test_one_that_cannot_be_saved_is_not_promoted(is_next):
         scheduler.end(0, Ending.FAILED)
         assert next_trained(scheduler, 0.1) == Job(2, 0, 1)
         assert next_trained(scheduler, 0.1) == Job(3, 0, 1)  # one of three is promoted, which would be 0
+
+
+@pytest.mark.parametrize(
+    ("args", "epochs", "brackets"),
+    [
+        ({"brackets": 3}, 2, 2),
+        ({"brackets": 3}, 1, 1),
+        ({"brackets": 3, "grace_period": 4, "mode": "stop"}, 9, 2),
+        ({"brackets": 3, "reduction_factor": 2}, 4, 3),
+        ({"brackets": 2, "grace_period": 3}, 2, 1),
+    ],
+)
+def test_a_test_run_has_the_brackets_that_its_epochs_allow(args, epochs, brackets):
+    search = {"scheduler": {"type": "ASHA", "args": args}}
+    config = {"name": "s", "trainer": {"epochs": 81, "monitor": "max val_miou"}, "x": {"$uniform": [0, 1]}}
+    build_study_parts(config | {"search": search})
+    small = shrunk(config | {"search": search}, f"{epochs},8,8,2")
+    assert small["search"]["scheduler"]["args"]["brackets"] == brackets
+    assert build_study_parts(small).max_epochs == epochs

@@ -30,11 +30,11 @@ class Shelf:
     def note(self, candidate, num_bytes):
         self.deleted.append((candidate, num_bytes))
 
-    def end(self, candidate, *values, status="stopped", megabytes=1):
+    def end(self, candidate, *values, status="stopped", megabytes=1, worst=None):
         self.folder_of(candidate).mkdir(exist_ok=True)
         with open(self.folder_of(candidate) / "model_best.pth", "wb") as file:
             file.truncate(int(megabytes * MB))
-        self.cleaner.ended(candidate, status, int(megabytes * MB), values)
+        self.cleaner.ended(candidate, status, int(megabytes * MB), values, worst)
         self.cleaner.clean()
 
     @property
@@ -174,3 +174,19 @@ def test_a_file_that_cannot_be_deleted_is_named(tmp_path):
     (tmp_path / "00000" / "stuck.pth").mkdir(parents=True)
     with pytest.raises(SearchError, match=r"stuck.pth: cannot be deleted .* continue with --resume auto"):
         shelf.end(0, math.nan)
+
+
+@pytest.mark.parametrize("num_objectives", [1, 2])
+def test_whoever_may_turn_out_to_be_the_best_keeps_its_checkpoint(tmp_path, num_objectives):
+    chance = random.Random(num_objectives)
+    shelf = Shelf(tmp_path, num_objectives=num_objectives, retain=2, is_certain=False)
+    final = []
+    for candidate in range(60):
+        final.append(tuple(chance.randrange(30) for _ in range(num_objectives)))
+        up, down = chance.randrange(4), chance.randrange(4)
+        best, *rest = final[-1]
+        shelf.end(candidate, best + up, *rest, worst=(best - down, *rest))
+    front = first_front(np.array(final, dtype=float)) if num_objectives > 1 else None
+    needed = sorted(range(60), key=lambda each: (final[each], -each))[-2:] if front is None else np.flatnonzero(front)
+    assert set(needed) <= set(shelf.stored)
+    assert len(shelf.stored) < 30

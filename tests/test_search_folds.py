@@ -4,7 +4,10 @@ import copy
 import json
 import math
 import statistics
+import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +16,12 @@ from config import load_plugins
 from search.results.record import without_measured
 from search.schedulers.base import Decision
 from search.space.grid_space import with_fold
+from search.strategies.base import StudyContext
+from search.strategies.multi_fidelity import MultiFidelity
 from search.study.folders import checkpoints_of
+from search.study.journal import Event
 from search.study.settings import build_study_parts
+from search.study.state import StudyState
 from search.study.study import build_strategy
 from search.worker.folds import _FoldReports, _mean_report
 from search.worker.launch import checked_parts, open_study
@@ -24,7 +31,7 @@ from tests.support.simulated_study import Simulation, World
 from tests.test_candidates import assert_same
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import LAST, read_checkpoint
-from utils.errors import ConfigError
+from utils.errors import ConfigError, SearchError
 
 EPOCHS = 3
 PLUGIN = """
@@ -204,11 +211,50 @@ def test_jobs_say_where_folds_may_end(tmp_path):
 
 
 def test_a_user_who_pauses_a_candidate_waits_for_the_epoch_of_a_fold(config):
-    strategy = build_strategy(build_study_parts(searched(config))).strategies[0]
+    strategy = strategy_in_session(searched(config))
     task = type("Task", (), {"candidate": 1})
     assert strategy.reported(task, {"is_at_work": True}) is Decision.CONTINUE
     strategy._paused.add(1)
     assert strategy.reported(task, {"is_at_work": True}) is Decision.PAUSE
+
+
+def strategy_in_session(config, began=None):
+    """Return the strategy of a study whose session began at a time, by default now."""
+    parts = build_study_parts(config)
+    strategy, state = build_strategy(parts).strategies[0], StudyState(parts.objectives, parts.max_epochs)
+    strategy.bind(StudyContext(lambda *args, **data: None, state, list, list, Path()))
+    state.apply(Event("study.begin", None, {}, time.time() if began is None else began))
+    return strategy
+
+
+def test_a_budget_of_minutes_ends_in_the_middle_of_the_folds(config):
+    task = type("Task", (), {"candidate": 0})
+    for minutes, decision in ((None, Decision.CONTINUE), (11, Decision.CONTINUE), (10, Decision.PAUSE)):
+        strategy = strategy_in_session(searched(config, budget={"max_time": minutes}), time.time() - 600)
+        assert strategy.spent_budget == "", "no event has said so"
+        assert strategy.reported(task, {"is_at_work": True}) is decision
+        assert strategy.spent_budget == ("10 minutes are over" if decision is Decision.PAUSE else "")
+
+
+def test_a_study_in_folds_stops_with_its_budget_of_minutes(config, monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr("search.strategies.budget.time", SimpleNamespace(time=lambda: time.time() + seconds[0]))
+    signs, reported = [], MultiFidelity.reported
+
+    def late(strategy, task, message):
+        signs.extend([True] if "is_at_work" in message else [])
+        seconds[0] = 60.0 * bool(signs)  # in the first fold
+        return reported(strategy, task, message)
+
+    monkeypatch.setattr(MultiFidelity, "reported", late)
+    config["trainer"]["epochs"] = 1
+    study = open_study(searched(config, budget={"max_time": 0.9}))
+    with pytest.raises(
+        SearchError, match=r"no candidate has a result, and 0\.9 minutes are over\..*Raise search\.budget"
+    ):
+        study.run()
+    assert len(signs) == 1
+    assert not (study.folder / "candidates/00000/fold1").exists()
 
 
 @pytest.mark.parametrize(

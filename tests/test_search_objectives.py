@@ -10,12 +10,16 @@ from search.results.record import (
     RetrainedRecord,
     StudyRecord,
     Tally,
+    leading_objective,
+    leading_place,
     parse_constraints,
     parse_objectives,
     require_results,
     without_penalty,
 )
 from search.schedulers.ranking import best_first
+from search.study.journal import RULES, Event
+from search.study.state import StudyState
 from utils.errors import SearchError
 
 NAN = math.nan
@@ -44,6 +48,39 @@ def test_the_first_objective_that_is_a_result_decides():
     tally = tally_of(["min params", "min val_loss", "max val_miou"], curve((0.5, 0.2), (0.7, 0.4)), {"params": 9})
     assert tally.as_written() == {"params": 9, "val_loss": 0.2, "val_miou": 0.5}
     assert tally.best_epoch == 1
+
+
+def timed(*pairs):
+    return [{"val_miou": miou, "training_time": seconds} for miou, seconds in pairs]
+
+
+def test_a_measured_result_makes_no_epoch_the_best():
+    rows = timed((0.5, 3.0), (0.7, 2.0), (0.6, 1.0))
+    objectives = ["min training_time", "max val_miou"]
+    tally = tally_of(objectives, rows)
+    assert (tally.best_epoch, tally.values) == (2, (-2.0, 0.7))
+    assert tally_of(objectives, rows, measured_decides=True).best_epoch == 3  # a study of earlier rules
+    bounded = tally_of(["max val_miou"], rows, constraints=["training_time <= 1"])
+    assert (bounded.best_epoch, bounded.violation) == (2, 1.0)
+    only = tally_of(["min training_time"], rows)
+    assert (only.best_epoch, only.values) == (None, (-1.0,))
+    goals = parse_objectives(["min params", *objectives])
+    assert (leading_place(goals), leading_objective(goals)) == (2, goals[2])
+    assert leading_place(goals[:2]) == 1
+    assert leading_objective(goals[:1]) is None
+
+
+def test_a_study_retains_the_rules_that_it_was_begun_with():
+    best = []
+    for data in ({}, {"rules": 3}, {"rules": RULES}):
+        state = StudyState(parse_objectives(["min training_time", "max val_miou"]), 9)
+        state.apply(Event("study.created", None, data, 0.0))
+        drawn = {"seed": 1, "drawn": [], "key": "", "choices": {}}
+        state.apply(Event("search.drawn", 0, drawn, 0.0))
+        for epoch, row in enumerate(timed((0.5, 3.0), (0.7, 2.0), (0.6, 1.0)), start=1):
+            state.candidates[0].tally.add({"epoch": epoch, **row})
+        best.append(state.candidates[0].tally.best_epoch)
+    assert best == [3, 3, 2]
 
 
 def test_studies_of_format_1_combine_epochs():

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -239,6 +240,18 @@ def test_a_worker_that_hangs_is_ended(tmp_path):
     parts = parts_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("good", "hangs", "good")), max_epoch_time=5)
     _, record = studied(tmp_path, parts, Processes(1))
     assert [candidate.status for candidate in record.candidates] == ["completed", "failed", "completed"]
+
+
+def test_a_candidate_of_this_process_that_reports_too_late_fails(tmp_path, monkeypatch):
+    seconds = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: seconds[0], sleep=lambda more: seconds.__setitem__(0, seconds[0] + more))
+    for module in ("search.study.driver", "tests.support.search_worker"):
+        monkeypatch.setattr(f"{module}.time", clock)
+    parts = parts_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("good", "hangs", "good")), max_epoch_time=5)
+    _, record = studied(tmp_path, parts, Serial())
+    assert [candidate.status for candidate in record.candidates] == ["completed", "failed", "completed"]
+    assert record.candidates[1].reason == "it reported nothing for 5 s and was ended"
+    assert record.candidates[1].epochs == 1
 
 
 def test_equal_draws_are_trained_once_and_a_small_space_ends(tmp_path):
@@ -602,6 +615,41 @@ def test_a_study_that_has_lost_its_journal_is_found_and_refused(tmp_path):
     assert find_studies(tmp_path) == [study.folder]
     with pytest.raises(SearchError, match=r"journal\.sqlite is missing"):
         Study(study.folder, parts_of(RandomSearch(2, EPOCHS)), worker=WORKER).run()
+
+
+class TimedSpace(Space):
+    """Candidates whose latency turns out to be another one if nothing runs next to it; at first 4.5 of the first."""
+
+    def config(self, drawn):
+        ((_, number),) = drawn.choices
+        return super().config(drawn) | {"quiet_ms": [6.0, 5.0, 5.6, 8.0][number]}
+
+
+@pytest.mark.parametrize(
+    ("limits", "winner", "stored"),
+    [
+        ({"objectives": ("min latency_ms",)}, 1, [1]),
+        ({"objectives": ("min latency_ms", "max val_miou")}, 1, [0, 1]),
+        ({"constraints": parse_constraints(["latency_ms <= 5.1"])}, 1, [1]),
+    ],
+)
+def test_whoever_wins_by_the_latency_that_is_measured_again_has_weights(tmp_path, limits, winner, stored):
+    space = TimedSpace([0.9, 0.83, 0.72, 0.12])
+    study, record = studied(tmp_path, parts_of(RandomSearch(4, EPOCHS), space, limits={}, **limits))
+    assert winner_of(record).index == record.winner == winner
+    assert [int(path.parent.name) for path in sorted(study.folder.glob("candidates/*/*.pth"))] == stored
+    assert record.bytes_deleted > 0
+    again = Study(study.folder, parts_of(RandomSearch(4, EPOCHS), space, limits={}, **limits), worker=WORKER)
+    assert again.run().candidates == record.candidates
+
+
+def test_the_weights_of_the_best_of_equal_violation_remain(tmp_path):
+    space = Space(QUALITIES)
+    space.config = lambda drawn: Space.config(space, drawn) | {"size": 20}
+    parts = parts_of(RandomSearch(3, EPOCHS), space, constraints=parse_constraints(["params <= 10"]), limits={})
+    study, record = studied(tmp_path, parts)
+    assert record.winner == 1
+    assert [path.parent.name for path in study.folder.glob("candidates/*/*.pth")] == ["00001"]
 
 
 def test_the_latency_of_the_front_is_measured_again(tmp_path):

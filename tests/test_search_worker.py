@@ -181,6 +181,8 @@ def test_early_stopping_follows_the_monitor_of_the_user(tmp_path):
         (["max val_accuracy"], ["val_loss <= 4", "params <= 9"], 5),  # none keeps it: the least violation
         (["min params", "max val_accuracy", "min val_loss"], [], 3),  # in the second epoch the loss is not finite
         (["min params"], ["val_accuracy >= 0.5"], 1),  # the first one that keeps it
+        (["min training_time", "max val_accuracy"], [], 2),  # though the last epoch took the least time
+        (["max val_accuracy"], ["training_time <= 2"], 2),
     ],
 )
 def test_the_best_weights_are_those_of_the_epoch_that_the_search_takes(tmp_path, objectives, constraints, best):
@@ -192,7 +194,7 @@ def test_the_best_weights_are_those_of_the_epoch_that_the_search_takes(tmp_path,
     trainer.fit()
     tally = Tally(parse_objectives(objectives), {"params": 99}, parse_constraints(constraints))
     for epoch, (accuracy, loss) in enumerate(results, start=1):
-        tally.add({"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss})
+        tally.add({"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss, "training_time": 6 - epoch})
     assert epoch_of(tmp_path) == tally.best_epoch == best
 
 

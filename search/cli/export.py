@@ -16,7 +16,7 @@ from search.joining.published import journal_to_read
 from search.results.architecture import ARCHITECTURES, path_text, read_course
 from search.results.importance import is_number
 from search.results.leaderboard import winner_of
-from search.results.record import CandidateRecord, StudyRecord, parse_objectives
+from search.results.record import CandidateRecord, StudyRecord, leading_objective, parse_objectives
 from search.strategies.popnas.predicted import stored_predictions
 from search.study.journal import read_events
 from utils.architecture.genotype import Genotype
@@ -301,8 +301,8 @@ def _trial(
     # Optuna has times of this place without a zone. A draw that was never trained begins and ends with the study.
     begin = candidate.begin if candidate.begin is not None else study.sessions[0][0] if study.sessions else 0.0
     end = candidate.end if candidate.end is not None else begin + candidate.seconds
-    first = next((each.name for each in objectives if not each.is_fact), None)
-    reports = [(int(row["epoch"]), row.get(first, math.nan)) for row in candidate.reports] if first else []
+    first = leading_objective(objectives)
+    reports = [(int(row["epoch"]), row.get(first.name, math.nan)) for row in candidate.reports] if first else []
     attributes = {
         "candidate": candidate.index,
         "status": candidate.status,

@@ -11,7 +11,7 @@ from config.checking.splits import MERGED
 from config.foreign import is_refused
 from search.executors.table import is_tabulated
 from search.results.grid import is_grid
-from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
+from search.results.leaderboard import counted_candidates, leaderboard, ledger, lost_seeds, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_result, retrained_summaries
 from search.study.best import BEST_FOLDER, CHECKPOINT, earlier_winner, read_front
@@ -195,7 +195,9 @@ def lost_retrainings(study: StudyRecord) -> list[str]:
         return []
     reason = failed[-1].reason.rstrip(".") or "unknown"
     text = f"{len(failed)} of {len(study.retrained)} retrainings failed; the last reason: {reason}."
-    winner = winner_of(study)
+    winner, lost = winner_of(study), lost_seeds(study)
+    if len(study.objectives) == 1 and winner is not None and not lost.get(winner.index) and any(lost.values()):
+        text += " Candidates of which a seed has no result are behind those that are complete."
     completed = {run.candidate for run in study.retrained if run.status == "completed"}
     if winner is not None and winner.index not in completed:
         text += f" {Path(study.folder) / BEST_FOLDER} has the weights of the search, not of a retraining."

@@ -10,6 +10,8 @@ from config.faults import Faults
 from config.loading.load import apply_changes
 from config.variants import shorten_schedule
 from search.registry import REGISTRY
+from search.schedulers.grace import starting_epochs
+from search.schedulers.rungs import rung_epochs
 from utils.errors import ConfigError
 
 
@@ -137,6 +139,7 @@ def _shrunk_scheduler(scheduler: Any, epochs: int) -> Any:
     configured = args.get("grace_period", grace_period.default)
     if isinstance(configured, int) and configured > epochs:
         args["grace_period"] = epochs
+    args |= _fewer_brackets(args, epochs)
     if isinstance(args.get("rungs"), list):
         # A rung that is no [epochs, factor] is left for the validation to report.
         args["rungs"] = [
@@ -145,3 +148,14 @@ def _shrunk_scheduler(scheduler: Any, epochs: int) -> Any:
             if not (isinstance(rung, list) and rung and isinstance(rung[0], int) and rung[0] >= epochs)
         ]
     return {"type": spec.type, "args": args}
+
+
+def _fewer_brackets(args: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Return `brackets` of a scheduler if there are fewer rungs than these in a full training of so few epochs."""
+    brackets, grace, factor = args.get("brackets"), args.get("grace_period", "auto"), args.get("reduction_factor", 3)
+    if not (isinstance(brackets, int) and isinstance(factor, int)) or brackets < 2 or factor < 2:
+        return {}  # for the validation to report
+    start = starting_epochs("auto", epochs, brackets) if grace == "auto" else grace
+    if not isinstance(start, int) or start < 1:
+        return {}
+    return {"brackets": min(brackets, len(rung_epochs(epochs, start, factor)))}

@@ -11,7 +11,14 @@ from search.comparison.groups import FACT_COLUMNS
 from search.comparison.runs import CONFIG, ComparedRun, damaged_record, is_run_folder, read_run
 from search.results.grid import conditions_of, is_grid, spreads
 from search.results.leaderboard import winner_of
-from search.results.record import CandidateRecord, Objective, RetrainedRecord, StudyRecord, parse_objectives
+from search.results.record import (
+    CandidateRecord,
+    Objective,
+    RetrainedRecord,
+    StudyRecord,
+    leading_objective,
+    parse_objectives,
+)
 from utils.files import read_json_object
 
 _FAILED = ("failed", "out_of_memory", "refused")
@@ -99,7 +106,7 @@ def _winner_runs(study: StudyRecord) -> list[ComparedRun]:
 
 
 def _curve_goal(study: StudyRecord) -> Objective | None:
-    return next((goal for goal in parse_objectives(study.objectives) if not goal.is_fact), None)
+    return leading_objective(parse_objectives(study.objectives))
 
 
 def _run_of(study: StudyRecord, record: CandidateRecord | RetrainedRecord, goal: Objective | None) -> ComparedRun:

@@ -202,10 +202,10 @@ class Executor(ABC):
     def close(self) -> None:
         """End the workers, at once."""
 
-    # These two do nothing in an executor whose tasks run within `wait`.
-
     def abandon(self, task: str, silent_seconds: float | None = None) -> None:  # noqa: B027
         """End a task that hangs; its worker is replaced, and `WorkerLost` is the next message of the task.
+
+        An executor whose tasks run within `wait` is only asked at a report, with which the task then ends.
 
         Args:
             task: Name of the task.
@@ -213,7 +213,10 @@ class Executor(ABC):
         """
 
     def interrupt(self) -> None:  # noqa: B027
-        """Ask every worker to save the state of its task and return an outcome with the status "interrupted"."""
+        """Ask every worker to save the state of its task and return an outcome with the status "interrupted".
+
+        It does nothing in an executor whose tasks run within `wait`.
+        """
 
 
 def num_gpus_of(resources: Mapping[str, float]) -> int:

@@ -4,13 +4,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from search.executors.base import EpochReported, Executor, Handler, Task, TaskFinished, WorkerStarted, outcome_of
+from search.executors.base import (
+    EpochReported,
+    Executor,
+    Handler,
+    Task,
+    TaskFinished,
+    WorkerLost,
+    WorkerStarted,
+    outcome_of,
+    silence,
+)
 from utils.errors import SearchError
 from utils.registry import import_attribute
 
 
 class Serial(Executor):
-    """Runs each task in this process. A task that hangs or crashes takes the search with it.
+    """Runs each task in this process. A task that never reports again or crashes takes the search with it.
 
     Args:
         device: Device of the training, e.g. "0" or "cpu"; by default the config's `n_gpu`. Several, e.g. "0,1", if
@@ -25,6 +35,7 @@ class Serial(Executor):
         self._worker_context = ExitStack()
         self._waiting: Task | None = None
         self._logs = ""
+        self._silence = ""  # why the present task was given up
 
     @property
     def devices(self) -> list[str] | None:
@@ -55,11 +66,14 @@ class Serial(Executor):
 
         def report(message: dict[str, Any]) -> str:
             try:
-                return handle(EpochReported(task.id, message))
+                answer = handle(EpochReported(task.id, message))
             except Exception as error:
                 raised.append(error)
                 # The task reports an error of this kind in one line.
                 raise SearchError("the search cannot continue") from error
+            if self._silence:
+                raise SearchError(self._silence)
+            return answer
 
         handle(WorkerStarted(task.id))
         place = {"worker": 0, "device": self._device, "devices": self.devices, "threads": None, "logs": self._logs}
@@ -67,7 +81,12 @@ class Serial(Executor):
         # The task may have caught an error that must end the search, and taken it for its failure.
         if raised:
             raise raised[0]
-        handle(TaskFinished(task.id, outcome))
+        reason, self._silence = self._silence, ""
+        handle(WorkerLost(task.id, reason, "hung") if reason else TaskFinished(task.id, outcome))
+
+    def abandon(self, task: str, silent_seconds: float | None = None) -> None:
+        """End the task at the report that it is just sending."""
+        self._silence = silence(silent_seconds)
 
     def close(self) -> None:
         """End the worker's context."""

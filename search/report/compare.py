@@ -31,7 +31,7 @@ from search.report.run_figures import (
 from search.results.grid import DIFFERENCE_COLUMNS, difference_rows
 from search.results.leaderboard import ledger
 from search.results.progress import Improvement, best_so_far
-from search.results.record import Objective, StudyRecord, parse_objectives
+from search.results.record import Objective, StudyRecord, leading_place, parse_objectives
 from search.results.spread import CONFIDENCE, INTERVAL_RULE
 from search.results.summaries import retrained_summaries
 
@@ -106,7 +106,7 @@ def write_comparison(
 def _studies_part(studies: Sequence[StudyRecord]) -> dict[str, Any]:
     """Return the figures and tables that compare studies by the first objective of the first of them."""
     goals = parse_objectives(studies[0].objectives)
-    goal = next((each for each in goals if not each.is_fact), goals[0])
+    goal = goals[leading_place(goals)]
     names = study_names(studies)
     courses = [best_so_far(study, goal) for study in studies]
     return {

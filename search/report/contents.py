@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from search.results.importance import Importance, columns_of, importances, ordered_paths, short_names
-from search.results.leaderboard import LeaderboardRow, best_results, leaderboard, winner_of
+from search.results.leaderboard import LeaderboardRow, leaderboard, winner_of
 from search.results.record import (
     CandidateRecord,
     Objective,
-    RetrainedRecord,
     StudyRecord,
-    parse_constraints,
+    leading_objective,
     parse_objectives,
 )
 from search.results.summaries import retrained_result
@@ -85,7 +84,7 @@ def collect(study: StudyRecord) -> ReportData:
     rows, goals = leaderboard(study), parse_objectives(study.objectives)
     found, reason = importances(rows)
     names = short_names(ordered_paths([each.drawn for each in study.candidates]))
-    curve = next((goal for goal in goals if not goal.is_fact), None)
+    curve = leading_objective(goals)
     return ReportData(study, goals, rows, found, reason, names, winner_of(study), curve)
 
 
@@ -129,12 +128,6 @@ def importance_rows(data: ReportData) -> list[tuple[tuple[str, ...], Importance 
     by_model: dict[tuple[str, ...], float] = {(path,): share for path, share in data.study.beliefs.importances.items()}
     order = [*by_model, *(paths for paths in drawn if paths not in by_model)]
     return [(paths, drawn.get(paths), by_model.get(paths)) for paths in order]
-
-
-def retrained_results(study: StudyRecord, run: RetrainedRecord) -> dict[str, float]:
-    """Return the objectives of a retraining at its best epoch, by the constraints of the study, too."""
-    facts = next((each.facts for each in study.candidates if each.index == run.candidate), {})
-    return best_results(run, parse_objectives(study.objectives), parse_constraints(study.constraints), facts)
 
 
 def drawn_rows(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:

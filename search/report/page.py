@@ -27,7 +27,13 @@ from search.results.beliefs import ORIGIN_WORDS, origin_counts
 from search.results.leaderboard import ledger
 from search.results.progress import rank_correlations, reference_point
 from search.results.record import StudyRecord
-from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, summarize
+from search.results.summaries import (
+    class_summary,
+    repeated_candidates,
+    retrained_results,
+    retrained_summaries,
+    summarize,
+)
 from utils.files import without_nan, write_text_atomically
 
 _HERE = Path(__file__).parent
@@ -99,7 +105,7 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], **value
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {"text": value_text, "hours": hours, "class_summary": class_summary, "sort_key": _sort_key}
     functions: list[Callable[..., Any]] = [
-        contents.retrained_results,
+        retrained_results,
         ledger,
         class_summary,
         summarize,

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from search.report.axes import Axis, categories_axis, numbers_axis, results_axis, significant
 from search.report.figures import Figure
-from search.results.record import MEASURED, parse_objectives
+from search.results.record import parse_objectives
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _ELEMENTS = frozenset(
@@ -73,7 +73,7 @@ def _points_of(series: Mapping[str, Any]) -> Iterable[tuple[float, float]]:
 def _axis(asked: Mapping[str, Any], values: Sequence[float]) -> Axis:
     if "objective" in asked:
         goal = parse_objectives([asked["objective"]])[0]
-        if not goal.is_fact and goal.name not in MEASURED:
+        if not goal.is_cost:
             return results_axis(goal, values)
         return numbers_axis(f"{goal.name} ({'more' if goal.sign > 0 else 'less'} is better)", values, is_log=False)
     if "labels" in asked:

@@ -3,6 +3,7 @@
 import math
 import statistics
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from search.results.record import (
     Status,
     StudyRecord,
     Tally,
+    leading_place,
     parse_constraints,
     parse_objectives,
 )
@@ -183,10 +185,12 @@ def winner_of(study: StudyRecord) -> CandidateRecord | None:
     """Return the candidate that is recommended by the study and copied to `best/`; None if none has results.
 
     With one objective, the winner is the retrained candidate with the best mean over its seeds: the first place among
-    many candidates is partly luck, and a new training is independent of it. With constraints, the mean violation comes
-    before the mean. The winner is the first of the leaderboard if none was retrained, or if there are several
-    objectives, or one that training does not change. Of a grid study it is the best run of the best condition. A
-    strategy may choose another one.
+    many candidates is partly luck, and a new training is independent of it. One with fewer seeds that have no result,
+    since they failed, precedes: the mean of the others would say nothing of them. With constraints, the mean violation
+    comes before the mean. The winner is the first of the leaderboard if none was retrained, or if there are several
+    objectives, or one that training does not change; one whose checkpoints were deleted gives way to the next that
+    violates the constraints as little. Of a grid study it is the best run of the best condition. A strategy may choose
+    another one.
     """
     if study.winner is not None:
         return next(each for each in study.candidates if each.index == study.winner)
@@ -195,21 +199,56 @@ def winner_of(study: StudyRecord) -> CandidateRecord | None:
     rows = leaderboard(study)
     if not rows:
         return None
-    objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
-    if len(objectives) > 1 or objectives[0].is_fact:
-        return rows[0].candidate
-    goal, facts = objectives[0], {row.candidate.index: row.candidate.facts for row in rows}
-    values: dict[int, list[tuple[float, float]]] = {}
-    for run in study.retrained:
-        if run.status == "completed" and run.candidate in facts:
-            tally = retrained_tally(run, objectives, constraints, facts[run.candidate])
-            if goal.name in (best := tally.as_written()):
-                values.setdefault(run.candidate, []).append((-tally.violation, goal.sign * best[goal.name]))
+    objectives = parse_objectives(study.objectives)
+    values = {} if len(objectives) > 1 or objectives[0].is_cost else _values_over_seeds(study)
+    if not any(filter(None, each) for each in values.values()):
+        return _first_with_weights(study, rows)
+    lost = lost_seeds(study)
     means = {
-        index: tuple(statistics.fmean(column) for column in zip(*each, strict=True)) for index, each in values.items()
+        index: (-lost[index], *(statistics.fmean(column) for column in zip(*known, strict=True)))
+        for index, each in values.items()
+        if (known := [value for value in each if value is not None])
     }
-    # `max` returns the first of equal ones, so the leaderboard decides between equal means and if there are none.
-    return max((row.candidate for row in rows), key=lambda each: means.get(each.index, (-math.inf, -math.inf)))
+    # `max` returns the first of equal ones, so the leaderboard decides between equal means.
+    return max((row.candidate for row in rows), key=lambda each: means.get(each.index, (-math.inf,)))
+
+
+def _values_over_seeds(study: StudyRecord) -> dict[int, list[tuple[float, float] | None]]:
+    """Return -violation and the objective, the larger the better, of each retraining that has ended, by candidate.
+
+    None stands for one that failed, or whose objective is not finite.
+    """
+    objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
+    goal, facts = objectives[leading_place(objectives)], {each.index: each.facts for each in study.candidates}
+    values: dict[int, list[tuple[float, float] | None]] = {}
+    for run in study.retrained:
+        if run.status not in ("completed", "failed"):
+            continue
+        tally = retrained_tally(run, objectives, constraints, facts.get(run.candidate, {}))
+        best = tally.as_written() if run.status == "completed" else {}
+        value = (-tally.violation, goal.sign * best[goal.name]) if goal.name in best else None
+        values.setdefault(run.candidate, []).append(value)
+    return values
+
+
+def lost_seeds(study: StudyRecord) -> dict[int, int]:
+    """Return how many retrainings of each candidate have no result: they failed, or their objective is not finite.
+
+    If no retraining has the objective, as all learn from the validation data, only those count that failed.
+    """
+    values = _values_over_seeds(study)
+    if any(filter(None, each) for each in values.values()):
+        return {index: each.count(None) for index, each in values.items()}
+    failed = Counter(run.candidate for run in study.retrained if run.status == "failed")
+    return {index: failed[index] for index in values}
+
+
+def _first_with_weights(study: StudyRecord, rows: Sequence[LeaderboardRow]) -> CandidateRecord:
+    """Return the first candidate that has weights, of those that violate as little as the first; that if none has."""
+    first = rows[0].candidate
+    retrained = {run.candidate for run in study.retrained if run.status == "completed"}
+    alike = [row.candidate for row in rows if row.candidate.violation == first.violation]
+    return next((each for each in alike if not each.is_deleted or each.index in retrained), first)
 
 
 def retrained_tally(

@@ -31,6 +31,11 @@ class Objective:
         """Whether its value is known before training."""
         return self.name in FACTS
 
+    @property
+    def is_cost(self) -> bool:
+        """Whether it says nothing of how good an epoch is: a fact, or measured next to the results."""
+        return self.name in (*FACTS, *MEASURED)
+
     def __str__(self) -> str:
         return f"{'max' if self.sign > 0 else 'min'} {self.name}"
 
@@ -57,11 +62,18 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
 
 
 def leading_place(objectives: Sequence[Objective]) -> int:
-    """Return the place of the objective that says which epoch of a candidate is its best: the first that is a result.
+    """Return the place of the objective that says which epoch of a candidate is its best: the first that is no cost.
 
-    Facts are the same after all epochs. It is 0 if all are facts.
+    It is that of the first that is no fact if all are costs, and 0 if all are facts.
     """
-    return next((place for place, each in enumerate(objectives) if not each.is_fact), 0)
+    of_results = [place for place, each in enumerate(objectives) if not each.is_fact]
+    return next((place for place in of_results if not objectives[place].is_cost), next(iter(of_results), 0))
+
+
+def leading_objective(objectives: Sequence[Objective]) -> Objective | None:
+    """Return the objective at `leading_place`; None if all are facts, which have no course over the epochs."""
+    leading = objectives[leading_place(objectives)]
+    return None if leading.is_fact else leading
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,11 @@ class Constraint:
     def is_fact(self) -> bool:
         """Whether its value is known before training."""
         return self.name in FACTS
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it says nothing of how good an epoch is: a fact, or measured next to the results."""
+        return self.name in (*FACTS, *MEASURED)
 
     def violation(self, values: Mapping[str, float]) -> float:
         """Return by how much a value misses the bound, as a share of the bound's size; 0 if it keeps it.
@@ -167,10 +184,12 @@ def without_penalty(value: float) -> float:
 class Tally:
     """The objectives of one candidate: its values at its best epoch so far.
 
-    The best epoch is that of the largest first objective that is a result, and all results are those of this epoch, so
+    The best epoch is that of the largest first objective that is no cost, and all results are those of this epoch, so
     that its checkpoint has them. With constraints it is the best of the epochs that keep them; if there is none, that
     of the least violation (the rule of Deb, 2000, "An efficient constraint handling method for genetic algorithms", for
-    the epochs of one candidate). An epoch in which an objective is not finite comes after all others.
+    the epochs of one candidate). An epoch in which an objective is not finite comes after all others. A cost, as an
+    objective or in a constraint, makes no epoch better: the worker that stores the best one does not compare it. If
+    all are costs, no epoch is the best, and what was measured last counts.
 
     Args:
         objectives: Of the search.
@@ -178,9 +197,10 @@ class Tally:
         constraints: Of the search.
         combines_epochs: Whether each result is the best of all epochs by itself, without constraints, as studies of
             format 1 decided.
+        measured_decides: Whether a measured result may make an epoch the best, as studies of rules up to 3 decided.
 
     Attributes:
-        best_epoch: The best epoch; None before it is known, and if neither objectives nor constraints are results.
+        best_epoch: The best epoch; None before it is known, and if all objectives and constraints are costs.
         violation: Sum of the violated constraints at this epoch; 0 if all are kept.
     """
 
@@ -191,6 +211,7 @@ class Tally:
         constraints: Sequence[Constraint] = (),
         *,
         combines_epochs: bool = False,
+        measured_decides: bool = False,
     ) -> None:
         self.objectives = objectives
         self.best_epoch: int | None = None
@@ -199,6 +220,9 @@ class Tally:
         self._constraints = () if combines_epochs else tuple(constraints)
         self._combines_epochs = combines_epochs
         self._results = [each for each in objectives if not each.is_fact]
+        self._scores = [each for each in self._results if measured_decides or not each.is_cost]
+        bounds = [each for each in self._constraints if not each.is_fact]
+        self._bounds = [each for each in bounds if measured_decides or not each.is_cost]
         self._best = {each.name: facts.get(each.name, math.nan) * each.sign for each in objectives if each.is_fact}
         self._rank: tuple[bool, float, float] | None = None
 
@@ -212,17 +236,16 @@ class Tally:
         if self._combines_epochs:
             self._combine(row)
             return self.values
-        results = {each.name: row[each.name] * each.sign for each in self._results}
-        first = next(iter(results.values()), 0.0)
-        # A diverged epoch is never the best; without a result to compare there is none.
-        if math.isfinite(first) and (results or self._constraints):
-            # Facts are the same at every epoch, and a worker that looks for the best epoch does not know them.
-            violation = sum(each.violation(row) for each in self._constraints if not each.is_fact)
-            rank = (all(map(math.isfinite, results.values())), -violation, first)
-            if self._rank is None or rank > self._rank:
-                self._rank, self.best_epoch = rank, int(row["epoch"])
-                self.violation = sum(each.violation({**self._facts, **row}) for each in self._constraints)
-                self._best |= results
+        scores = [row[each.name] * each.sign for each in self._scores] or [0.0]
+        if not math.isfinite(scores[0]):  # a diverged epoch is never the best
+            return self.values
+        compares = bool(self._scores or self._bounds)
+        violation = sum(each.violation(row) for each in self._bounds)
+        rank = (all(map(math.isfinite, scores)), -violation, scores[0])
+        if not compares or self._rank is None or rank > self._rank:
+            self._rank, self.best_epoch = rank, int(row["epoch"]) if compares else None
+            self.violation = sum(each.violation({**self._facts, **row}) for each in self._constraints)
+            self._best |= {each.name: row[each.name] * each.sign for each in self._results}
         return self.values
 
     def _combine(self, row: Mapping[str, float]) -> None:
@@ -308,6 +331,7 @@ class CandidateRecord:
         origin: Where its choices come from: "random", "model" or "enqueued"; empty if the journal does not say.
         notes: Further data that its strategy has on it, by the name of a column for other programs.
         max_epochs: Of its full training, if it has another one than the other candidates.
+        is_deleted: Whether its checkpoints were deleted, which changes nothing of its results.
     """
 
     index: int
@@ -328,6 +352,7 @@ class CandidateRecord:
     origin: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
     max_epochs: int | None = None
+    is_deleted: bool = field(default=False, compare=False)
 
     @property
     def epochs(self) -> int:

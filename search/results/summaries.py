@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from search.results.leaderboard import best_results, counted_candidates, is_ranked
+from search.results.leaderboard import best_results, counted_candidates, is_ranked, lost_seeds
 from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_constraints, parse_objectives
 
 CLASS_PREFIX = "val_iou_"
@@ -115,24 +115,28 @@ def repeated_candidates(study: StudyRecord) -> list[SeedSummary]:
 def retrained_summaries(study: StudyRecord) -> list[SeedSummary]:
     """Return the statistics of winner and runners-up over the seeds of their retraining, by rank.
 
-    The results are the objectives at the best epoch and the test results.
+    The results are the objectives at the best epoch and the test results. The label says how many seeds have no result,
+    as `winner_of` counts them.
     """
-    objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
-    facts = {candidate.index: candidate.facts for candidate in study.candidates}
+    lost = lost_seeds(study)
     by_rank: dict[int, list[RetrainedRecord]] = {}
     for run in study.retrained:
-        if run.status == "completed":
+        if run.status in ("completed", "failed"):
             by_rank.setdefault(run.rank, []).append(run)
-    return [
-        SeedSummary(
-            label=f"rank {rank}, candidate {runs[0].candidate}",
-            candidate=runs[0].candidate,
-            results=_summarize_columns(
-                [best_results(run, objectives, constraints, facts.get(run.candidate)) | run.test for run in runs]
-            ),
-        )
-        for rank, runs in sorted(by_rank.items())
-    ]
+    summaries = []
+    for rank, runs in sorted(by_rank.items()):
+        number, completed = runs[0].candidate, [run for run in runs if run.status == "completed"]
+        missing = f", {lost[number]} of {len(runs)} seeds without a result" if lost[number] else ""
+        results = _summarize_columns([retrained_results(study, run) | run.test for run in completed])
+        if completed:
+            summaries.append(SeedSummary(f"rank {rank}, candidate {number}{missing}", number, results))
+    return summaries
+
+
+def retrained_results(study: StudyRecord, run: RetrainedRecord) -> dict[str, float]:
+    """Return the objectives of a retraining at its best epoch, by the constraints of the study, too."""
+    facts = next((each.facts for each in study.candidates if each.index == run.candidate), {})
+    return best_results(run, parse_objectives(study.objectives), parse_constraints(study.constraints), facts)
 
 
 def retrained_result(study: StudyRecord, winner: CandidateRecord) -> SeedSummary | None:

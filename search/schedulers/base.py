@@ -123,7 +123,7 @@ class Scheduler(ABC):
         """Decide by the rules of the time of a journal, so that it can be repeated and continued; before all calls.
 
         Args:
-            version: Format of the journal, 1 or 2, or 3 for format 2 with the present defaults.
+            version: Format of the journal, 1 or 2, or from 3 on format 2 with the present defaults.
         """
 
     @abstractmethod

@@ -13,9 +13,10 @@ from search.samplers.random import RandomSampler
 from search.schedulers.base import Decision, Ending, Job, Need, Rung
 from search.space.drawn import Drawn
 from search.strategies.base import MOST_LOSSES, NO_MORE, Loss, Outcome, Strategy, StudyContext
+from search.strategies.budget import BudgetUse
 from search.strategies.observed import ObservedCandidates
 from search.study.folders import CANDIDATES, run_folder
-from search.study.journal import RULES, Event
+from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
 from utils.errors import ConfigError, SearchError
@@ -59,6 +60,7 @@ class MultiFidelity(Strategy):
         """Connect the strategy with its study."""
         super().bind(study)
         self.state = study.state
+        self._budget = BudgetUse(self.parts.budget, study.state)
         self._observed = ObservedCandidates(study.state, self.parts.objectives, self.parts.constraints)
 
     def repeat(self, event: Event) -> None:
@@ -83,7 +85,7 @@ class MultiFidelity(Strategy):
     def _follow_rules(self, version: int) -> None:
         """Decide by the rules that a study was begun with."""
         self.scheduler.follow_format(version)
-        if version < RULES:
+        if version < 3:
             self._draw_at_random_by_default()
 
     def _draw_at_random_by_default(self) -> None:
@@ -202,12 +204,7 @@ class MultiFidelity(Strategy):
     @property
     def spent_budget(self) -> str:
         """The budget that is used up, in words; empty if none is."""
-        epochs, minutes = self.parts.budget.epochs, self.parts.budget.max_time
-        if epochs is not None and self.state.epochs >= epochs:
-            return f"{epochs} epochs are spent"
-        if minutes is not None and self.state.seconds >= 60 * minutes:
-            return f"{minutes:g} minutes are over"
-        return ""
+        return self._budget.spent
 
     def next(self, idle: int) -> Sequence[Task]:
         """Return the tasks of the next jobs."""
@@ -347,7 +344,10 @@ class MultiFidelity(Strategy):
                 logger.info("Candidate %d:\n%s", candidate, message["text"])
             elif "facts" in message:
                 self.study.record(f"{self.stage}.facts", candidate, facts=message["facts"])
-            is_halted = "is_at_work" in message and candidate in self._paused | self._given_up
+            if "is_at_work" not in message:
+                return Decision.CONTINUE
+            self._budget.note_sign_of_life()
+            is_halted = self.spent_budget or candidate in self._paused | self._given_up
             return Decision.PAUSE if is_halted else Decision.CONTINUE
         state, epoch, row = self.state.candidates[candidate], message["epoch"], message["row"]
         if epoch <= state.record.epochs:

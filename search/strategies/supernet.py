@@ -82,16 +82,16 @@ def contradictions(
             f"{place}, and a supernet is no network to use: "
             'the one that is decoded from it has to be trained. Write for example {"top": 1, "seeds": 1}.'
         )
-    if len(parts.objectives) > 1 or parts.objectives[0].is_fact:
+    if len(parts.objectives) > 1 or parts.objectives[0].is_cost:
         yield (
             f"search.objectives: {show([str(each) for each in parts.objectives])}: supernets are compared by one "
             "result of validation data, as their costs are not those of the decoded networks. Write for example "
             '["max val_miou"].'
         )
-    facts = [str(each) for each in parts.constraints if each.is_fact]
-    if facts:
+    costs = [str(each) for each in parts.constraints if each.is_cost]
+    if costs:
         yield (
-            f"search.constraints: {show(facts)}: these are costs of the supernet, not of the decoded network. Remove "
+            f"search.constraints: {show(costs)}: these are costs of the supernet, not of the decoded network. Remove "
             "them."
         )
     for name in _LIMITS_OF_RESULTS:

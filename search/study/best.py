@@ -13,7 +13,14 @@ from typing import Any
 
 from search.executors.table import is_tabulated
 from search.results.leaderboard import best_results, leaderboard, winner_of
-from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_constraints, parse_objectives
+from search.results.record import (
+    CandidateRecord,
+    RetrainedRecord,
+    StudyRecord,
+    leading_objective,
+    parse_constraints,
+    parse_objectives,
+)
 from search.schedulers.ranking import best_first
 from search.strategies.multi_fidelity import candidate_folder
 from search.study.folders import CONFIG, ONNX
@@ -172,7 +179,7 @@ def _best_retraining(study: StudyRecord, winner: CandidateRecord) -> RetrainedRe
     objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
     runs = [each for each in study.retrained if each.candidate == winner.index and each.status == "completed"]
     runs = [each for each in runs if each.reports]
-    goal = next((each for each in objectives if not each.is_fact), None)
+    goal = leading_objective(objectives)
     if goal is not None and runs:
         results = [best_results(run, objectives, constraints, winner.facts).get(goal.name, math.nan) for run in runs]
         runs = [runs[best_first({index: (value * goal.sign,) for index, value in enumerate(results)})[0]]]
@@ -192,7 +199,12 @@ def _result(study: StudyRecord, record: CandidateRecord) -> dict[str, Any]:
 def _winner_result(study: StudyRecord, winner: CandidateRecord) -> dict[str, Any]:
     objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
     retrained = [
-        {"seed": run.seed, "best": best_results(run, objectives, constraints, winner.facts), "test": run.test}
+        {
+            "seed": run.seed,
+            "status": run.status,
+            "best": best_results(run, objectives, constraints, winner.facts),
+            "test": run.test,
+        }
         | ({"onnx": run.onnx} if run.onnx else {})
         for run in study.retrained
         if run.candidate == winner.index

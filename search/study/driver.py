@@ -209,6 +209,9 @@ class Driver:
         if isinstance(message, EpochReported):
             if self.executor.in_this_process:  # the loop waits for the end of the task
                 self.look()
+                self._abandon_silent()
+                if message.task not in self._last_message:  # it reports too late
+                    return Decision.STOP.value
             decision = self.strategy.reported(self.running[message.task], message.message)
             self._last_message[message.task] = time.monotonic()  # without the time that the decision took
             is_pausing = self._is_stopping or self.is_paused or self.strategy.is_pausing

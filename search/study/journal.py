@@ -31,8 +31,11 @@ from utils.writing.text import shell_word
 
 JOURNAL = "journal.sqlite"
 FORMAT_VERSION = 2
-RULES = 3
-"""Version of the rules by which a new study decides, written to its first event; without one, they are its format's."""
+RULES = 4
+"""Version of the rules by which a new study decides, written to its first event; without one, they are its format's.
+
+From 3 on the present defaults of sampler and scheduler hold; from 4 on no measured result makes an epoch the best.
+"""
 _FIRST_HASH = hashlib.sha256(b"journal of a study, format 2").digest()[:16]
 
 Types = type | tuple[type, ...]

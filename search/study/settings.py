@@ -298,7 +298,7 @@ def _grid_parts(
     """
     with faults.collecting():
         objectives = _objectives_of(config, options)
-        if len(objectives) > 1 or objectives[0].is_fact:
+        if len(objectives) > 1 or objectives[0].is_cost:
             faults.add(
                 "search.objectives",
                 f"{show([str(each) for each in objectives])}: a grid study compares its conditions by one result of "

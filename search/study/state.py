@@ -8,7 +8,7 @@ from typing import Any, cast
 from search.results.record import CandidateRecord, Constraint, Objective, RetrainedRecord, Status, Tally
 from search.schedulers.base import Decision, Job
 from search.space.drawn import Drawn
-from search.study.journal import KINDS, Event
+from search.study.journal import KINDS, RULES, Event
 from search.study.timeline import Timeline
 from utils.errors import SearchError
 
@@ -70,6 +70,7 @@ class StudyState:
         is_done: Whether the winners were retrained and tested, too.
         options: Options of the newest session, see `session_options`; None if a version before these ran it.
         is_format_1: Whether the study was begun by a version whose journal had format 1.
+        rules: Version of the rules that it was begun with, see `search.study.journal.RULES`.
         unknown: Number of events of each name that is not known.
         is_warm: Whether the results of another study were taken over.
         measured: Candidates whose latency was measured again at the end.
@@ -97,6 +98,7 @@ class StudyState:
     is_done: bool = False
     options: dict[str, Any] | None = None
     is_format_1: bool = False
+    rules: int = RULES
     unknown: Counter[str] = field(default_factory=Counter)
     is_warm: bool = False
     measured: set[int] = field(default_factory=set)
@@ -104,6 +106,10 @@ class StudyState:
     timeline: Timeline = field(default_factory=Timeline)
     seconds: float = 0.0
     _last_seconds: float = field(default=0.0, init=False)  # of the last event of a session
+
+    def seconds_until(self, now: float) -> float:
+        """Return the seconds that processes have worked on the study by a time of the present session."""
+        return self.seconds + max(0.0, now - self._last_seconds)
 
     @property
     def next_number(self) -> int:
@@ -184,7 +190,9 @@ class StudyState:
             self.obeyed.add(event.data["id"])
         elif event.kind == "warm_started":
             self.is_warm = True
-        elif event.kind != "created":
+        elif event.kind == "created":
+            self.rules = event.data.get("rules", 2)
+        else:
             self.unknown[event.name] += 1
 
     def _apply_to_run(self, event: Event) -> None:
@@ -219,8 +227,16 @@ class StudyState:
         self.candidates[number] = CandidateState(record, event.stage, data["key"], drawn, tally)
         self.keys.setdefault(data["key"], number)
 
+    def tally_of(self, record: CandidateRecord, facts: Mapping[str, float]) -> Tally:
+        """Return the objectives of a candidate if it had these facts."""
+        tally = self._tally(facts)
+        for row in record.reports:
+            tally.add(row)
+        return tally
+
     def _tally(self, facts: Mapping[str, float]) -> Tally:
-        return Tally(self.objectives, facts, self.constraints, combines_epochs=self.is_format_1)
+        old = {"combines_epochs": self.is_format_1, "measured_decides": self.rules < 4}
+        return Tally(self.objectives, facts, self.constraints, **old)
 
     def _apply_job(self, event: Event, state: CandidateState) -> None:
         number = state.record.index
@@ -259,6 +275,7 @@ class StudyState:
         record.test = data.get("test", record.test)
         record.facts |= data.get("facts", {})
         state.bytes = data.get("bytes", state.bytes)
+        record.is_deleted = record.is_deleted and not state.bytes
         record.reason = data.get("reason", "")
         if data["status"] == "ended":
             max_epochs = record.max_epochs or self.max_epochs
@@ -282,10 +299,7 @@ class StudyState:
         record = state.record
         self.measured.add(record.index)
         record.facts = {**record.facts, "latency_ms": event.data["latency_ms"]}
-        tally = self._tally(record.facts)
-        for row in record.reports:
-            tally.add(row)
-        record.objectives, record.best_epoch, record.violation = tally.as_written(), tally.best_epoch, tally.violation
+        self._show_tally(record, self.tally_of(record, record.facts))
 
     def _apply_exploited(self, event: Event, state: CandidateState) -> None:
         """Give a candidate the facts and results of its parent, from whose weights it begins."""
@@ -313,7 +327,7 @@ class StudyState:
         state.record.pooled = event.data["results"]
 
     def _apply_deleted(self, event: Event, state: CandidateState) -> None:
-        state.bytes = 0
+        state.bytes, state.record.is_deleted = 0, True
         self.bytes_deleted += event.data["bytes"]
 
 

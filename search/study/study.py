@@ -18,13 +18,13 @@ from search.results.beliefs import beliefs_shown
 from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import RungRecord, StudyRecord, leading_place, without_penalty
 from search.samplers.base import Beliefs
-from search.strategies.base import Strategy, StudyContext
+from search.strategies.base import NO_MORE, Strategy, StudyContext
 from search.strategies.in_order import InOrder
 from search.strategies.measure import MeasureLatency
 from search.strategies.multi_fidelity import candidate_folder
 from search.strategies.retrain import Retrain
 from search.study.best import write_best
-from search.study.cleaner import CheckpointCleaner
+from search.study.cleaner import LATENCY_FACTOR, CheckpointCleaner, compared_values, compares_latency
 from search.study.commands import Command, drop_commands_of_the_past, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
 from search.study.folders import make_log_folder, place_runs, read_present_config, session_options
@@ -122,6 +122,8 @@ class Study:
                 )
                 if winner is None:
                     raise self._nothing_found()
+                if self._compares_latency and not self.strategy.retains_all:  # now it is known who is on the front
+                    self._cleaner(recorder).clean(thoroughly=True)
                 recorder.record("study.done", winner)
             finally:
                 executor.close()
@@ -186,8 +188,17 @@ class Study:
         logger.info("Warm start: %d of %d candidates of %s hold here.", len(taken), len(other.state.candidates), source)
         recorder.record("study.warm_started", folder=str(source), observations=taken)
 
-    def _clean(self, recorder: Recorder) -> Watcher:
-        """Return a watcher that deletes checkpoints when jobs end."""
+    @property
+    def _compares_latency(self) -> bool:
+        return compares_latency(self.parts.objectives, self.parts.constraints)
+
+    def _cleaner(self, recorder: Recorder, latency_factor: float = 1.0) -> CheckpointCleaner:
+        """Return the cleaner of the checkpoints of all candidates so far.
+
+        Args:
+            recorder: Records deletions.
+            latency_factor: Factor by which latencies may differ that are not measured again.
+        """
         parts, state = self.parts, self.state
 
         def record_deleted(index: int, num_bytes: int) -> None:
@@ -200,15 +211,22 @@ class Study:
             num_objectives=len(parts.objectives),
             disk_mb=parts.budget.disk_mb,
             retain=max(1, parts.retrain.top if parts.retrain is not None else 0),
+            is_certain=latency_factor == 1.0,
         )
-
-        def note_end(each: CandidateState) -> None:
-            cleaner.ended(each.record.index, each.record.status, each.bytes, each.tally.values)
-
         for index, each in state.candidates.items():
             # One that was killed between its draw and its first job is not at its end: it has yet to get the job.
             if index not in state.jobs and each.record.status != "running":
-                note_end(each)
+                self._note_end(cleaner, each, latency_factor)
+        return cleaner
+
+    def _note_end(self, cleaner: CheckpointCleaner, each: CandidateState, latency_factor: float) -> None:
+        best, worst = (compared_values(self.state, each, factor) for factor in (1 / latency_factor, latency_factor))
+        cleaner.ended(each.record.index, each.record.status, each.bytes, best, worst)
+
+    def _clean(self, recorder: Recorder) -> Watcher:
+        """Return a watcher that deletes checkpoints when jobs end."""
+        latency_factor = LATENCY_FACTOR if self._compares_latency else 1.0
+        cleaner = self._cleaner(recorder, latency_factor)
 
         def watch(event: Event, state: StudyState) -> None:
             if "run" in event.data or event.stage == "study":
@@ -216,7 +234,7 @@ class Study:
             if event.candidate is not None and event.kind == "job":
                 cleaner.began(event.candidate)
             elif event.candidate is not None and event.kind == "ended" and event.candidate not in state.jobs:
-                note_end(state.candidates[event.candidate])
+                self._note_end(cleaner, state.candidates[event.candidate], latency_factor)
                 cleaner.clean()
             elif event.kind == "done":
                 cleaner.clean(thoroughly=True)
@@ -265,11 +283,12 @@ class Study:
         return ranked
 
     def front(self) -> list[int]:
-        """Return the numbers of the Pareto front; with one objective, of the winner."""
+        """Return the numbers of the Pareto front, the winner first; with one objective, of the winner."""
         study = self._results()
         winner = winner_of(study)
         if len(self.parts.objectives) > 1:
-            return [row.candidate.index for row in leaderboard(study) if row.is_on_front]
+            front = [row.candidate.index for row in leaderboard(study) if row.is_on_front]
+            return sorted(front, key=lambda index: winner is None or index != winner.index)
         return [] if winner is None else [winner.index]
 
     def _nothing_found(self) -> SearchError:
@@ -282,6 +301,12 @@ class Study:
                 "other search.objectives, or correct the data."
             )
         reasons = [each.reason for each in records if each.reason]
+        ending = self.state.reason_done
+        if not reasons and ending not in ("", NO_MORE):
+            return SearchError(
+                f"{self.folder}: no candidate has a result, and {ending}. The first one has a result after its first "
+                "epoch, in folds after that of all of them. Raise search.budget, and continue with --resume auto."
+            )
         last = f"; the last reason: {reasons[-1].rstrip('.')}" if reasons else ""
         return SearchError(
             f"{self.folder}: none of {len(records)} candidates could be trained{last}. Try one "

@@ -155,8 +155,8 @@ class BestByObjective(Callback):
     Put it before the callback that writes checkpoints. Its state follows from the history of the run.
 
     Args:
-        objectives: Of the search, as in its config; facts and measured results are ignored.
-        constraints: Of the search; those on facts and measured results are ignored.
+        objectives: Of the search, as in its config; costs are ignored.
+        constraints: Of the search; those on costs are ignored.
     """
 
     objectives: Sequence[str]
@@ -165,8 +165,8 @@ class BestByObjective(Callback):
 
     def __post_init__(self) -> None:
         goals, bounds = parse_objectives(self.objectives), parse_constraints(self.constraints)
-        self._results = [each for each in goals if not each.is_fact and each.name not in MEASURED]
-        self._bounds = [each for each in bounds if not each.is_fact and each.name not in MEASURED]
+        self._results = [each for each in goals if not each.is_cost]
+        self._bounds = [each for each in bounds if not each.is_cost]
         self._tally = Tally(self._results, {}, self._bounds)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from search.results.record import FACTS, MEASURED, Objective, without_penalty
+from search.results.record import Objective, without_penalty
 from search.samplers.base import Observation
 from search.samplers.learning.evidence import comparable_values
 from search.strategies.popnas.generation import EXACT, ChosenCell, Generation
@@ -65,7 +65,7 @@ def as_if_complete(
         scores = {
             goal.name: value * goal.sign
             for goal, value in zip(objectives, values.get(each.candidate, ()), strict=False)
-            if goal.name not in (*FACTS, *MEASURED) and math.isfinite(without_penalty(value))
+            if not goal.is_cost and math.isfinite(without_penalty(value))
         }
         found.append(replace(each, results={**each.results, **scores}))
     return found

@@ -81,7 +81,7 @@ def growth_faults(parts: StudyParts, growth: GrowthOptions) -> Iterator[str]:
     for site in () if growth.grammar is not None else parts.space.sites:
         yield f"{site.path}: {show(site.marker)}, and POPNAS searches the cell alone. Write a value."
     score = parts.objectives[0]
-    if score.is_fact:
+    if score.is_cost:
         yield (
             f"search.objectives: {show([str(each) for each in parts.objectives])}: the first one is the score of a "
             'cell, a result of its training. Write for example ["max val_accuracy", "min params"].'

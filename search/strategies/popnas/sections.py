@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from search.results.record import FACTS, MEASURED, CandidateRecord, Objective
+from search.results.record import CandidateRecord, Objective
 from search.strategies.popnas.estimates import FullResults
 from search.strategies.popnas.generation import EXACT, Generation, audit_of
 from search.strategies.popnas.plots import (
@@ -95,7 +95,7 @@ def cost_sections(
         goals: Objectives of the study.
     """
     known = {cell: results_of(records[number]) for number, cell in cells.items()}
-    costs = [each.name for each in goals if each.name in (*FACTS, *MEASURED)]
+    costs = [each.name for each in goals if each.is_cost]
     yield from _operation_costs(known, costs)
     yield from _correlations([results_of(records[number]) for number in ranked])
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.results.record import FACTS, MEASURED, Objective
+from search.results.record import Objective
 from search.worker.predictors.acquisition import Acquisition, acquired_values
 from search.worker.predictors.audit import FEWEST_AUDITED, Audit, compare_with_trainings
 from search.worker.predictors.encoding import CellEncoder, EncodedCells, means_of_parents
@@ -24,7 +24,6 @@ from utils.architecture.cells.expansion import Codes, Expansion
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
-_COSTS = {*FACTS, *MEASURED}
 _BATCH = 4096  # cells at once
 _OF_SCORES = {"auto": (GRAPH, FEATURES), "graph": (GRAPH,), "features": (FEATURES,), "trivial": ()}
 
@@ -60,7 +59,7 @@ class ObjectiveTask:
     ) -> None:
         self._goal, self._history, self._encoder = goal, history, encoder
         self._network, self._seed = options.network, seed
-        self._is_cost = goal.name in _COSTS
+        self._is_cost = goal.is_cost
         self._names = _names(options.predictor, self._is_cost)
         self._values = history.results.get(goal.name, np.full(len(history.cells), np.nan))
         self._codes = encoder.grammar.encode(list(history.cells))
