@@ -80,6 +80,11 @@ def export(
     require_output(output, "--output", EXPORTED[files.SUFFIXES[form]], Originals([Path(resume)]))
     if form == "onnx":
         files.require("onnx", "onnxscript", "onnxruntime")
+    elif opset is not None:
+        raise ConfigError(
+            f"--opset {opset}: is a version of ONNX's operators, of which --format {form} has none. Leave it out, or "
+            "write --format onnx."
+        )
     trained = build_predictor(resume, plugins=plugins)
     if size is not None:
         trained.config = with_input_size(trained.config, size, registry())

@@ -160,6 +160,7 @@ def test_every_folder_of_code_is_under_the_rule():
     assert folders - {"tests", "benchmarks", "starter"} == set(ALLOWED)  # the last is copied, and imported nowhere
 
 
+@pytest.mark.slow
 def test_importing_everything_changes_nothing(tmp_path):
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -17,10 +17,13 @@ from torch import nn
 
 from models import SECTIONS
 from tests.support.laws import GRID, LOSSES, METRICS, Cell, broken_laws, covering_cells
+from tests.support.slow import slow_unless
 from trainer.runtime.norms import repair_instance_norms
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = covering_cells()
+ALONE = [cell for cell in CELLS if cell.processes == 1]
+QUICK = ALONE[::3]
 
 
 def names_in(spec: object) -> set[str]:
@@ -38,7 +41,7 @@ def test_every_registered_loss_and_metric_and_every_pair_is_in_the_grid() -> Non
         assert pairs == set(itertools.product(GRID[first], GRID[second]))
 
 
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.processes == 1], ids=str)
+@pytest.mark.parametrize("cell", slow_unless(QUICK.__contains__, ALONE), ids=str)
 def test_the_laws_hold(cell: Cell) -> None:
     assert broken_laws(cell) == []
 

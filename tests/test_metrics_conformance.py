@@ -258,6 +258,7 @@ def test_one_channel_equals_its_reference(ignored: str) -> None:
     assert metrics.compute() == pytest.approx(expected(2, ignored), rel=1e-9, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "tests/support/metric_cases.py"), str(tmp_path)]

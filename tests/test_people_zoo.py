@@ -61,6 +61,7 @@ def test_a_photo_has_its_person_its_bag_and_its_head(source: Path) -> None:
     assert second.head is None
 
 
+@pytest.mark.slow
 def test_two_calls_write_the_same_files_and_every_kind(source: Path) -> None:
     for name in ("a", "b"):
         command.main(command.parser().parse_args(arguments(source, source / name)))

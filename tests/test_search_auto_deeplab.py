@@ -658,6 +658,7 @@ def test_a_genotype_is_exported_after_any_epoch(finished, tmp_path, capsys):
         assert fault in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_genotype_of_a_study_is_exported_from_its_journal(finished, tmp_path):
     folder, file = tmp_path / "study", tmp_path / "genotype.json"
     shutil.copytree(finished.folder, folder)
@@ -724,6 +725,7 @@ def test_the_check_names_a_place_that_cannot_be_written(tmp_path, capsys):
     assert "saved is not a folder). A study is stored below it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_supernet_that_exceeds_its_memory_is_refused_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"supernet: memory_mb [\d.]+ is more than max_memory_mb 0.01. Take fewer"):
         checked_parts(small_config(tmp_path, limits={"max_memory_mb": 0.01}))

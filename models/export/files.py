@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,8 +78,7 @@ def describe_export(
     for name in ("mean", "std"):
         values = getattr(preprocess, name, None)
         if values is not None:
-            # Six digits are those of float32; more would only show rounding errors.
-            preprocessing[name] = [float(f"{value:.6g}") for value in values]
+            preprocessing[name] = [float(str(np.float32(value))) for value in values]  # 0.485, not 0.48500001430511475
     return {
         "format_version": FORMAT_VERSION,
         "input": INPUT,

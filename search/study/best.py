@@ -120,8 +120,10 @@ def earlier_winner(study: StudyRecord) -> int | None:
         SearchError: The file that says so is damaged.
     """
     best, winner = Path(study.folder) / BEST_FOLDER, winner_of(study)
-    stored = _candidate_in(best) if (best / RESULT).is_file() else None
-    return None if winner is None or stored == winner.index else stored
+    if winner is None or not (best / RESULT).is_file():
+        return None
+    stored = _candidate_in(best)
+    return None if stored == winner.index else stored
 
 
 def read_front(folder: Path) -> list[FrontFolder]:
