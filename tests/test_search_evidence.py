@@ -13,6 +13,7 @@ from search.samplers.random import RandomSampler
 from search.space.drawn import Drawn
 from search.space.space import Space
 from tests.support.sampler_laws import drawn_of
+from tests.support.slow import slow_unless
 from utils.errors import ConfigError
 
 RUNGS = (1, 3, 9)
@@ -242,7 +243,9 @@ def flat_value(config):
     return (-sum((each - 0.7) ** 2 for each in config["x"]),)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("evolution", 140), ("optuna", 70)])
+@pytest.mark.parametrize(
+    ("kind", "count"), slow_unless(lambda case: case[0] == "evolution", [("evolution", 140), ("optuna", 70)])
+)
 @pytest.mark.parametrize(
     ("config", "value"),
     [({"name": "s", "x": [{"$uniform": [0, 1]}] * 4}, flat_value), (CONDITIONAL, conditional_value)],

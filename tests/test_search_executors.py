@@ -11,6 +11,7 @@ from search.executors import EXECUTORS
 from search.executors.base import EpochReported, Executor, Task, TaskFinished, WorkerLost, WorkerStarted, silence
 from search.executors.processes import Processes
 from search.executors.serial import Serial
+from tests.support.slow import slow_unless
 from utils.errors import SearchError
 from utils.registry import import_attribute
 
@@ -63,7 +64,7 @@ def worker():
     yield work
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=slow_unless(lambda name: name != "ray", NAMES))
 def executor(request, tmp_path):
     made = import_attribute(EXECUTORS.entries[request.param])()
     assert isinstance(made, Executor)

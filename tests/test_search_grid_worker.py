@@ -95,6 +95,7 @@ def searches(config):
     return config
 
 
+@pytest.mark.slow
 def test_a_condition_with_markers_is_a_search(config, tmp_path):
     record = search.run(searches(config)).record
     assert [each.status for each in record.candidates] == ["completed", "completed"]

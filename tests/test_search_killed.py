@@ -20,6 +20,7 @@ from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER
+from tests.support.slow import slow_unless
 from tests.support.without_times import without_times
 from tests.test_search_study import CONFIG, EPOCHS, QUALITIES, Space
 
@@ -84,7 +85,10 @@ def decisions(folder):
     return told
 
 
-@pytest.mark.parametrize(("scheduler", "workers"), [("halving", 1), ("halving", 2), ("asha", 1)])
+@pytest.mark.parametrize(
+    ("scheduler", "workers"),
+    slow_unless(lambda case: case == ("halving", 2), [("halving", 1), ("halving", 2), ("asha", 1)]),
+)
 def test_a_killed_search_ends_as_one_left_in_peace(tmp_path, scheduler, workers):
     quiet = create_study_folder(str(tmp_path / "quiet"), "sample", CONFIG)
     session(quiet, scheduler, workers)
@@ -100,6 +104,7 @@ def test_a_killed_search_ends_as_one_left_in_peace(tmp_path, scheduler, workers)
         assert (folder / "best" / name).read_text() == (quiet / "best" / name).read_text()
 
 
+@pytest.mark.slow
 def test_no_report_of_asha_on_two_workers_is_lost_or_repeated(tmp_path):
     folder = create_study_folder(str(tmp_path / "killed"), "sample", CONFIG)
     record = killed_at_random(folder, "asha", 2, kills=5, seed=5)

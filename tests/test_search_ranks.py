@@ -47,6 +47,7 @@ def task_of(config, folder, **more):  # noqa: F811
     return task | {"threads": 2, "logs": str(folder.parent)} | more
 
 
+@pytest.mark.slow
 def test_two_processes_end_as_train_py_under_torchrun(config, tmp_path, ranks):  # noqa: F811
     config["trainer"] |= {"epochs": 2, "tensorboard": False, "pictures": 0, "verbosity": 0}
     config["arch"]["args"]["norm"] = "batch"
@@ -79,6 +80,7 @@ def test_all_processes_obey_a_decision_at_the_same_epoch(config, tmp_path, ranks
         assert_same(*(read_checkpoint(tmp_path / folder / name) for folder in ("run", "whole")))
 
 
+@pytest.mark.slow
 def test_a_task_of_two_processes_begins_with_the_state_of_another(config, tmp_path, ranks):  # noqa: F811
     run_task(task_of(config, tmp_path / "parent", objectives=["min val_loss"]), Search(epoch3="pause"), ranks=ranks)
     config["optimizer"]["args"]["lr"] = 0.0
@@ -106,6 +108,7 @@ def test_a_signal_saves_and_ends_all(config, tmp_path, ranks):  # noqa: F811
     assert_same(*(read_checkpoint(tmp_path / folder / LAST) for folder in ("run", "whole")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fate", "reason"),
     [
@@ -138,6 +141,7 @@ def test_the_first_failure_is_the_cause():
 
 
 # serial calls the function itself, table none.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*EXECUTORS.entries} - {"serial", "table"}))
 def test_executors_train_with_two_processes(config, tmp_path, name):  # noqa: F811
     config["trainer"]["epochs"] = 1

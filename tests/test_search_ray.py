@@ -62,6 +62,7 @@ class NodeKiller:
             os.kill(pid, signal.SIGKILL)  # as Ray does when it notices, and too late for a training so short
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nodes")
 def test_a_lost_node_costs_nothing(tmp_path, cluster):
     _, expected = studied(tmp_path / "processes", parts_of(halving()), Processes(2))
@@ -94,6 +95,7 @@ def answers_of(executor, count=1):
     return [each.outcome for each in received if isinstance(each, TaskFinished)]
 
 
+@pytest.mark.slow
 def test_a_candidate_of_two_gpus_gets_both(tmp_path, cluster):
     node = cluster.add_node(num_cpus=1, num_gpus=2)
     executor = RayCluster(1, gpus=2)
@@ -118,6 +120,7 @@ def test_a_request_that_no_machine_can_meet_ends_the_search(tmp_path, needs, mes
         studied(tmp_path, parts_of(halving()), RayCluster(1, wait_minutes=0.01, **needs))
 
 
+@pytest.mark.slow
 def test_the_death_of_the_only_machine_ends_the_search_with_its_state_saved(tmp_path, cluster):
     _, expected = studied(tmp_path / "whole", parts_of(halving()))
     cluster.add_node(num_cpus=1)

@@ -173,6 +173,7 @@ def test_dimensions_beyond_those_of_sobol_are_random(monkeypatch):
     assert [each[2:] for each in partly] != [each[2:] for each in complete]
 
 
+@pytest.mark.slow
 def test_the_sampler_of_the_documentation_finds_better_candidates():
     shown = {}
     exec(FILES["nearest.py"], shown)

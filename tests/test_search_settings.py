@@ -60,6 +60,7 @@ def test_a_shipped_search_can_be_made_small(path):
     assert small["valid_loader"]["args"]["samples"] == 8
 
 
+@pytest.mark.slow
 def test_the_published_space_and_ours_have_their_sizes():
     sizes = {path.stem: parts_of(load_config(path)).space.extent for path in SHIPPED}
     assert (sizes["encdec_cityscapes_gpu"].outcomes, sizes["encdec_cityscapes_gpu"].continuous) == (22**11, 0)

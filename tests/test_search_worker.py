@@ -153,6 +153,7 @@ def epoch_of(folder, name=BEST):
     return read_checkpoint(folder / name)["epoch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", ["max val_miou", "off"])
 def test_the_best_weights_are_those_of_the_reported_value(config, tmp_path, monitor):
     config["trainer"]["monitor"] = monitor

@@ -57,6 +57,7 @@ def test_a_stored_training_is_resumed_in_the_middle_of_an_epoch(trained):
     assert rows[1] == pytest.approx(expected[1], **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_stored_checkpoint_is_tested_and_used(tmp_path):
     checkpoint = unpacked("training_interrupted", tmp_path) / "model_best.pth"
     assert "miou" in run("test.py", "--resume", checkpoint)
@@ -77,6 +78,7 @@ def facts_of(folder, kinds):
     ]
 
 
+@pytest.mark.slow
 def test_a_stored_study_is_continued_as_if_never_interrupted(tmp_path):
     folder, quiet = unpacked("study_interrupted", tmp_path), unpacked("study_finished", tmp_path)
     before = list(read_events(folder / JOURNAL))

@@ -278,6 +278,7 @@ def test_overfitting_a_loader_that_cannot_take_the_first_samples_is_refused(smal
     assert few["train_loader"]["args"] == few["valid_loader"]["args"] == {"folder": "x", "samples": 2}
 
 
+@pytest.mark.slow
 def test_an_encdec_overfits_one_sample_to_the_same_optimum_in_training_and_validation(small, tmp_path):
     chance = np.random.default_rng(0)
     mask = np.zeros((32, 24), np.uint8)
@@ -385,6 +386,7 @@ def test_hidden_labels_are_counted_in_the_result_and_a_fold_is_the_validation_da
     assert "val_miou" in saved["best"]
 
 
+@pytest.mark.slow
 def test_overfit_ends_near_a_perfect_score(small):
     net = {"channels": [16, 32], "stem_stride": 1}
     few = for_overfit(changed(small, trainer__epochs=40, arch__args=net, train_loader__args__resize=[72, 48]), 2)
@@ -408,6 +410,7 @@ OLD = json.loads(
 )
 
 
+@pytest.mark.slow
 def test_the_older_dialect_trains_with_only_its_paths_changed(tmp_path, caplog):
     for split in ("train", "valid"):
         OLD[f"{split}_loader"]["args"]["pairs_file"] = str(PEOPLE / f"{split}_pairs.txt")

@@ -213,6 +213,7 @@ class TestData:
                 path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_search_tests_once_and_leaves_a_network_for_other_programs(tmp_path, monkeypatch, capsys):
     cells = {"blocks": 1, "operators": ["identity", "3x3 conv"], "lookbacks": 1, "max_first": 1, "pnas_mode": True}
     selection = {"top": 2, "params": [100, 9000], "motifs": [1, 2], "normal_cells": [1], "filters": [2, 4]}
