@@ -12,11 +12,11 @@ import pytest
 from search.cli.control import control_parser, repair, run_control
 from search.executors.processes import Processes
 from search.joining.command import WORKER, LeadingProcess, create_shared_study, join_parser, local_executor, run_join
-from search.joining.leading import settle
+from search.joining.leading import lead, settle
 from search.joining.lease import Lease, LeaseLost, LeaseView, LeaseWatcher, is_shared
 from search.joining.published import Publisher, journal_to_read
 from search.joining.timing import Timing
-from search.study.folders import create_study_folder, find_studies
+from search.study.folders import create_study_folder, find_studies, read_present_config
 from search.study.journal import JOURNAL, Journal, read_events
 from search.study.study import Study, read
 from tests.test_search_killed import parts_of
@@ -133,6 +133,23 @@ def test_a_journal_is_read_from_the_copy_of_its_leader(study, clock):
     assert len(read(study, parts_of("halving")).sessions) == 2
     assert find_studies(study.parent) == [study]
     assert not (study / "joined" / "published.sqlite-wal").exists()
+
+
+def test_a_new_leader_begins_with_what_a_search_of_one_process_wrote(study, clock):
+    seen = []
+
+    def session(epochs, journal):
+        journal.append("study.begin", environment={}, options={"retrain": {"epochs": epochs}})
+
+    def shared_session(_executor, journal):
+        seen.append(read_present_config(study)["search"].get("retrain", {}).get("epochs"))
+        session(5, journal)
+
+    lead(study, Lease.claim(study, 1, clock.timing()), clock.timing(), shared_session)
+    with closing(Journal(study / JOURNAL)) as journal:
+        session(7, journal)
+    lead(study, Lease.claim(study, 2, clock.timing()), clock.timing(), shared_session)
+    assert seen == [None, 7]
 
 
 def test_a_search_of_one_process_leaves_a_shared_study_alone(study, clock):

@@ -193,6 +193,32 @@ def test_a_network_is_exported_once_that_is_wanted_and_is_gone_if_it_is_not(tmp_
     assert names == ["retrain.job", *["retrain.report"] * 5, "retrain.ended", "retrain.ended"], "it is trained once"
 
 
+def test_a_study_of_an_earlier_version_that_is_done_obeys_other_options(tmp_path):
+    retrain = {"epochs": 5}
+    folder = create_study_folder(str(tmp_path), "sample", {**CONFIG, "search": {"retrain": retrain}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_module, "session_options", lambda _config: None)
+        sessions = len(retrained_with(folder, **retrain)[0].sessions)
+    assert len(retrained_with(folder, **retrain)[0].sessions) == sessions, "nothing was left to do"
+    record, best, _ = retrained_with(folder)
+    assert (record.retrained, best) == ([], EPOCHS)
+
+
+@pytest.mark.parametrize("top", [0, 1])
+def test_a_study_whose_candidates_all_failed_obeys_the_commands_that_wait(tmp_path, top):
+    def run(folder):
+        parts = parts_of(RandomSearch(2, EPOCHS), Space(QUALITIES, ("diverges",) * 2 + ("good",)))
+        return Study(folder, replace(parts, retrain=RetrainOptions(top=top, epochs=5)), worker=WORKER).run()
+
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    for _ in range(2):
+        with pytest.raises(SearchError, match="none of 2 candidates could be trained"):
+            run(folder)
+    send_command(folder, "add", num_samples=1)
+    record = run(folder)
+    assert (record.is_done, winner_of(record).index, len(record.retrained)) == (True, 2, top)
+
+
 def test_one_that_overtakes_the_best_is_trained_again_too(tmp_path):
     short = Budget(epochs=15)
     retrain = RetrainOptions(top=1, epochs=5)

@@ -30,7 +30,7 @@ def lead(study: Path, lease: Lease, timing: Timing, run: Callable[[Executor, Jou
         study: Folder of the study.
         lease: The leadership of this process.
         timing: Its clock.
-        run: Runs the study on an executor, with an open journal, which it closes.
+        run: Runs the study on an executor, with an open journal.
 
     Raises:
         LeaseLost: Another process took over.
@@ -42,8 +42,9 @@ def lead(study: Path, lease: Lease, timing: Timing, run: Callable[[Executor, Jou
         settle(study, lease, timing)
         if not _takes_over(study, lease):
             drop_commands_of_the_past(study)
-        journal = Journal(study / JOURNAL, wal=False, guard=lease.check)
-        run(JoinedMembers(study, lease, timing, publisher.publish_in_time), journal)
+        with closing(Journal(study / JOURNAL, wal=False, guard=lease.check)) as journal:
+            publisher.publish()  # the last copy may be older than a search that shared with nobody
+            run(JoinedMembers(study, lease, timing, publisher.publish_in_time), journal)
         publisher.publish()
     except LeaseLost:
         raise

@@ -71,7 +71,7 @@ class Retrain(Strategy):
         """Return the trainings of the best candidates so far, the best first."""
         runs: list[RetrainRun] = []
         options = self.parts.retrain
-        if options is None:
+        if options is None or options.top == 0:
             return runs
         finalists = self.study.ranked() if self.searching is None else self.searching.finalists()
         for rank, candidate in enumerate(finalists[: options.top], start=1):

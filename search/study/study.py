@@ -27,7 +27,7 @@ from search.study.best import write_best
 from search.study.cleaner import LATENCY_FACTOR, CheckpointCleaner, compared_values, compares_latency
 from search.study.commands import Command, drop_commands_of_the_past, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
-from search.study.folders import make_log_folder, place_runs, read_present_config, session_options
+from search.study.folders import make_log_folder, place_runs, read_present_config, read_study_config, session_options
 from search.study.journal import JOURNAL, Event, Journal, read_events
 from search.study.settings import StudyParts, build_study_parts
 from search.study.state import CandidateState, StudyState
@@ -100,7 +100,8 @@ class Study:
             self._grow(recorder)
             # A study that is done may be resumed with a larger budget, or for more retrainings.
             options = session_options(self.parts.config)
-            if self.strategy.is_done and self._is_settled(options) and not waiting_commands(self.folder):
+            # The strategy is asked last: one without a finalist is an error, unless a command is to be obeyed first.
+            if self._is_settled(options) and not waiting_commands(self.folder) and self.strategy.is_done:
                 return self.record()
             recorder.record("study.begin", environment=self.environment, options=options)
             self._warm_start(recorder)
@@ -131,8 +132,12 @@ class Study:
 
     def _is_settled(self, options: Mapping[str, Any]) -> bool:
         """Whether `best/` holds what it would hold after a session with these options that trains nothing more."""
+        if not self.state.is_done:
+            return False
         before = self.state.options
-        return self.state.is_done and (before is None or before.get("retrain") == options.get("retrain"))
+        if before is None:  # an earlier version had those that the study was begun with, as far as is known
+            before = session_options(read_study_config(self.folder))
+        return bool(before.get("retrain") == options.get("retrain"))
 
     def _open_alone(self) -> Journal:
         """Open the journal for a search by one process.
