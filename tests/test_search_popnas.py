@@ -285,6 +285,8 @@ def test_a_number_of_cells_that_ends_among_those_of_one_block_is_refused_with_th
     with pytest.raises(ConfigError, match=message):
         faults_of(study_config(num_samples=6))
     assert faults_of(study_config({"max_first": 3}, num_samples=6)) == []
+    assert faults_of(study_config(num_samples=1)) == []  # a trial
+    assert faults_of(study_config(num_samples=6, constraints=["params <= 5000"])) == []  # fewer may keep it
 
 
 @pytest.mark.parametrize(
@@ -449,6 +451,24 @@ def test_default_operators_are_those_of_the_data_and_not_of_its_path(monkeypatch
             faults_of(config)
     else:
         assert faults_of(config) == []
+
+
+@pytest.mark.parametrize(
+    ("loader", "operators"), [("my.SeriesLoader", SERIES_OPERATORS), ("my.Loader", OPERATORS_OF_IMAGES)]
+)
+def test_a_study_that_was_begun_with_operations_by_the_name_of_its_loader_retains_them(loader, operators):
+    config = study_config({"operators": None}) | {"train_loader": {"type": loader, "args": {}}}
+    strategy = build_strategy(replace(build_study_parts(config), is_new=False))
+    assert strategy.strategies[0].cells.grammar.operators == operators
+
+
+@pytest.mark.parametrize("strategy", ["POPNAS", {"type": "POPNAS"}, {"type": "POPNAS", "args": {}}])
+def test_a_test_run_is_small_without_arguments_too(strategy):
+    config = study_config(num_samples=400)
+    config["search"]["strategy"] = strategy
+    small = shrunk(config, "2,16,8,3")
+    assert small["search"]["num_samples"] == 3
+    assert faults_of(small) == []
 
 
 def test_no_other_value_is_searched():

@@ -121,7 +121,7 @@ def _shrunk_strategy(strategy: Any, epochs: int) -> Any:
     if spec is None:  # for the validation to report
         return strategy
     target = find_class(spec.type, spec.path, "strategy", REGISTRY["strategy"]).target
-    if not (spec.args and hasattr(target, "shrunk_arguments")):
+    if not hasattr(target, "shrunk_arguments"):
         return strategy
     return {"type": spec.type, "args": target.shrunk_arguments(spec.args, epochs)}
 

@@ -177,7 +177,10 @@ def _operators_of(operators: Sequence[str] | None, config: Mapping[str, Any]) ->
     Raises:
         ConfigError: One is not known, or they do not belong together.
     """
-    known = dims_of_data(config) or 2
+    known = dims_of_data(config)
+    if known is None:  # only of a study that an earlier version has begun, by the names of its data: `operator_faults`
+        data = str(config.get("train_loader") or config.get("data_loader"))
+        known = 1 if "Series" in data or "Ucr" in data else 2
     if operators is None:
         return list(SERIES_OPERATORS if known == 1 else OPERATORS), known
     faults_by_dims: dict[int, Faults] = {}

@@ -40,8 +40,13 @@ def generation_sizes(growth: GrowthOptions, steps: int, num_first: int) -> list[
     return sizes
 
 
-def cut_generations(num_samples: int, sizes: Sequence[GenerationSize]) -> str:
+def cut_generations(num_samples: int, sizes: Sequence[GenerationSize], *, is_limited: bool = False) -> str:
     """Return in words which generations a number of cells cuts off; empty if it suffices for all.
+
+    Args:
+        num_samples: Cells to train.
+        sizes: Of the generations, at most.
+        is_limited: Cells that exceed a limit are not trained, so that those of one block may be fewer.
 
     Raises:
         ConfigError: It does not even suffice for the cells of one block, of which no search is left.
@@ -52,7 +57,7 @@ def cut_generations(num_samples: int, sizes: Sequence[GenerationSize]) -> str:
     of_each = " + ".join(f"{each.most:,}" for each in sizes)
     repair = f"Write {needed:,} or more, or smaller {ARGUMENTS}.max_first and max_children"
     first = sum(each.most for each in sizes if each.blocks <= 1 and each.round == 1)
-    if num_samples < first:
+    if 1 < num_samples < first and not is_limited:  # a single cell is a trial, not a search
         raise ConfigError(
             f"search.num_samples: {num_samples:,}, and the cells without and with one block are {first:,} already: "
             f"some of them would be trained, and none grown. All generations have up to {of_each} = {needed:,} cells. "

@@ -135,7 +135,8 @@ class ProgressiveSearch(MultiFidelity):
         asked, warning = self._generations_of_scheduler.most, ""
         if asked is not None and self.parts.is_new:
             with faults.collecting():
-                warning = cut_generations(asked, self._sizes)
+                is_limited = bool(exact_facts(self.parts) and bounded_costs(self.parts))
+                warning = cut_generations(asked, self._sizes, is_limited=is_limited)
         if not faults:
             for config in self.cells.covering():
                 with faults.collecting():
