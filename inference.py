@@ -236,7 +236,7 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
     from data_loader.time_series.preprocessing import series_of_source
     from predictor.classifier import TABLE, require_predictions, write_table
     from predictor.io.sources import PHOTO_SUFFIXES, open_source
-    from predictor.loop import log_failures
+    from predictor.loop import FAILURES_SHOWN, log_failures
 
     refuse_options_of_images(arguments)
     output = arguments.output or Path()
@@ -276,7 +276,7 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         if arguments.benchmark:
             write_out(f"{timer.table()}\n")
     except (EspalierError, KeyboardInterrupt) as error:
-        log_failures(failure for failure in failures if failure not in str(error))
+        log_failures((failure for failure in failures if failure not in str(error)), FAILURES_SHOWN)
         raise
     for remark in remarks:
         logger.warning("%s", remark)

@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -20,13 +21,16 @@ from base.base_inference import BaseInference, Prepared, batches_of_one_size
 from predictor.io.frames import Frame, FrameSource
 from predictor.io.sink import FormatTooSmall, Sink
 from predictor.segmenter import Segmenter
+from utils.environment import is_out_of_memory
 from utils.errors import DataError, EspalierError, TrainingError
 from utils.geometry import Geometry
 from utils.writing.text import in_one_line
 
 T = TypeVar("T")
 STAGES = ("read", "preprocess", "model", "restore", "draw", "write")
+FAILURES_SHOWN = 20  # of a run without results: mostly all of them are the same
 WARM_UP = 3  # first entries of a stage that are left out: caches, lazy loading, the choice of algorithms
+_OF_DEVICE = re.compile("cuda|cudnn|cublas|hip error", re.IGNORECASE)
 logger = logging.getLogger(__name__)
 
 
@@ -184,11 +188,12 @@ def predict_all(
         ):
             count = _hand_over(results, source, sinks, timer=timer, limit=limit, progress=progress)
     except (EspalierError, KeyboardInterrupt):  # what was left out until then is known nowhere else
-        log_failures(source.failures)
+        log_failures(source.failures, FAILURES_SHOWN)
         raise
     if count == 0 and source.failures:
-        log_failures(source.failures[1:])
-        raise DataError(f"None of the {len(source.failures)} images could be used. The first: {source.failures[0]}")
+        first, *others = failures = list(dict.fromkeys(source.failures))
+        log_failures(others, FAILURES_SHOWN)
+        raise DataError(f"None of the {len(failures)} images could be used. The first: {first}")
     if count == 0:
         raise DataError("There was no image to segment. Check --source and --limit.")
     return PredictionStats(count, perf_counter() - started)
@@ -328,7 +333,7 @@ def batched_logits(network: BaseInference, prepared: Sequence[Prepared], timer: 
     for positions in batches_of_one_size([each.inputs.shape for each in prepared], len(prepared)):
         inputs = [prepared[position].inputs for position in positions]
         try:
-            with timer.measure("model", len(positions)), _errors_of_torch(inputs):
+            with timer.measure("model", len(positions)), _errors_of_torch(network, inputs):
                 batch = network.logits(inputs)
         except DataError as error:
             logits.update(dict.fromkeys(positions, error))
@@ -338,8 +343,8 @@ def batched_logits(network: BaseInference, prepared: Sequence[Prepared], timer: 
 
 
 @contextmanager
-def _errors_of_torch(inputs: Sequence[NDArray[np.float32]]) -> Iterator[None]:
-    """Turn an error of torch, in a block that runs the network on inputs of one size, into one with its repair.
+def _errors_of_torch(network: BaseInference, inputs: Sequence[NDArray[np.float32]]) -> Iterator[None]:
+    """Turn an error of torch, in a block that runs a network on inputs of one size, into one with its repair.
 
     Raises:
         DataError: The network cannot take inputs of this size.
@@ -349,17 +354,20 @@ def _errors_of_torch(inputs: Sequence[NDArray[np.float32]]) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        if "out of memory" in text or "allocate memory" in text:  # the CPU allocator has no error class
+        if is_out_of_memory(error):
             raise TrainingError(
                 f"Memory ran out with {len(inputs)} images at once. Make --batch-size smaller, or use a network "
                 "that was trained with a resize."
             ) from error
-        if "CUDA" in text:  # the device, which then takes no other input either
+        # The device or the code, which then take no other input either.
+        if isinstance(error, (NotImplementedError, RecursionError)) or _OF_DEVICE.search(text):
             raise
+        logger.debug("The network fails.", exc_info=True)
+        repair = "Use images of other sizes, or --window" if isinstance(network, Segmenter) else "Use others"
         size = "x".join(map(str, inputs[0].shape))
         raise DataError(
             f"The network cannot take an input of {size} ({(text.splitlines() or ['no reason is given'])[0][:300]}). "
-            "Use images of other sizes, or --window."
+            f"{repair}."
         ) from error
 
 
@@ -386,9 +394,16 @@ def report_predictions(stats: PredictionStats, source: FrameSource, sinks: Seque
         )
 
 
-def log_failures(failures: Iterable[str]) -> list[str]:
-    """Log each failure once, and return them; a source that is read again has each of them again."""
+def log_failures(failures: Iterable[str], most: int | None = None) -> list[str]:
+    """Log each failure once, and return them; a source that is read again has each of them again.
+
+    Args:
+        failures: A line for each sample.
+        most: Lines to log; further ones are counted. None: all.
+    """
     different = list(dict.fromkeys(failures))
-    for failure in different:
+    for failure in different[:most]:
         logger.error("%s", failure)
+    if most is not None and len(different) > most:
+        logger.error("... and %d more", len(different) - most)
     return different

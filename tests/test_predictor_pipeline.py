@@ -12,7 +12,7 @@ from predictor.classifier import Classifier
 from predictor.io.frames import Frame, FrameSource
 from predictor.io.sink import Sink
 from predictor.io.video import Video
-from predictor.loop import StageTimer, predict_all, report_predictions
+from predictor.loop import FAILURES_SHOWN, StageTimer, predict_all, report_predictions
 from predictor.rendering import MaskRenderer
 from tests.support.groups import from_flat
 from tests.support.seen import RedNet, red_segmenter
@@ -139,6 +139,17 @@ class OneSizeOnly(RedNet):
         return super().forward(inputs)
 
 
+class Raises(RedNet):
+    """Fails at every input."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, inputs):
+        raise self.error
+
+
 class PooledOneSizeOnly(OneSizeOnly):
     """The same as a classifier."""
 
@@ -173,6 +184,25 @@ def test_a_photo_that_the_network_cannot_take_does_not_stop_the_others(error, ca
     with pytest.raises(DataError, match=r"None of the 2 images could be used\. The first: 9: "):
         predict(Heights([9, 10]), sink, segmenter)
     assert "10: " in caplog.text
+
+
+def test_a_folder_without_any_usable_photo_is_told_in_a_few_lines(caplog):
+    segmenter = red_segmenter()
+    segmenter.model = OneSizeOnly()
+    with pytest.raises(DataError, match=r"None of the 50 images could be used"):
+        predict(Heights([*range(9, 59), 9]), FullDisk(at=1000), segmenter)
+    assert len(caplog.records) == FAILURES_SHOWN + 1
+    assert "... and 29 more" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [NotImplementedError("no kernel"), RecursionError("too deep"), RuntimeError("cuDNN error: FAILED")]
+)
+def test_an_error_of_the_code_or_of_the_device_is_no_fault_of_an_image(error):
+    segmenter = red_segmenter()
+    segmenter.model = Raises(error)
+    with pytest.raises(type(error), match=str(error)):
+        predict(Heights([8, 9]), FullDisk(at=1000), segmenter)
 
 
 def test_a_stream_ends_at_the_first_frame_that_the_network_cannot_take():

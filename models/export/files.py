@@ -184,7 +184,8 @@ class ExportedNetwork(nn.Module):
         for name in list(lengths)[1:]:
             if not self.sides[name].takes(lengths[name]):
                 size = "x".join(map(str, inputs.shape[2:]))
-                repair = "Use series of that length" if name == "length" else "Use other images or --window"
+                images = "Use other images, or --window if it segments them"
+                repair = "Use series of that length" if name == "length" else images
                 raise DataError(
                     f"An input of {size}: the {name} of the exported network's input must be {self.sides[name]}. "
                     f"{repair}, or export with another --size."
