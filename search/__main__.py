@@ -125,7 +125,13 @@ def run_with_table(
         journal: See `Study.run`.
     """
     num_samples = max(study.num_samples or 0, study.strategy.num_samples)
-    terminal = Terminal(config["name"], num_samples, study.rungs, beliefs=PacedBeliefs(study.beliefs))
+    terminal = Terminal(
+        config["name"],
+        num_samples,
+        study.rungs,
+        beliefs=PacedBeliefs(study.beliefs),
+        retrained=study.strategy.retrained,
+    )
     watchers: list[Watcher] = [*study.watchers, *([log_draws] if verbose else [])]
     watchers.append(terminal.watch)
     if config["trainer"].get("tensorboard", True):

@@ -3,6 +3,7 @@
 import html.parser
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +110,24 @@ def test_everything_is_in_one_file(tmp_path):
     }
     assert set(figures_of(text)) == several | {f"slice{place}" for place in range(7)}
     assert set(figures_of(text)) - {"parallel"} == set(re.findall(r'data-figure="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_page_says_which_candidate_best_has_if_that_is_not_the_winner(tmp_path, is_done):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "result.json").write_text('{"candidate": 2}')
+    study = replace(fixed_study((0.5, 0.7, 0.6)), folder=str(tmp_path), is_done=is_done)
+    said = "".join(written(study, tmp_path)[1].text)
+    assert "nothing was trained" not in said
+    if is_done:
+        place = tmp_path / "candidates" / "00001"
+        assert (
+            "best has candidate 2, the winner by the options or rules of the session that wrote it. The files of "
+            in said
+        )
+        assert f"candidate 1 are in {place}." in said
+    else:
+        assert "best still has candidate 2, the winner before." in said
 
 
 def test_names_and_reasons_are_text(tmp_path):

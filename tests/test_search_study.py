@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 
 from config.checking.sections import Budget, RetrainOptions
 from search.cli.listing import best_text, winner_commands
+from search.cli.live import Terminal
 from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.results.leaderboard import leaderboard, winner_of
@@ -143,16 +145,17 @@ def test_a_study_that_is_done_trains_more_of_the_best_again(tmp_path):
     assert len(gone_on(top=2, seeds=2).sessions) == sessions  # nothing left to do
 
 
-def retrained_with(folder, **retrain):
-    """Continue a study with other options of the retraining; return the record, and what `best/` has."""
+def retrained_study(folder, **retrain):
+    """Return a study with these options of the retraining."""
     options = RetrainOptions(**retrain) if retrain else None
     config = {**CONFIG, "search": {"retrain": retrain} if retrain else {}}
+    return Study(folder, replace(parts_of(halving(), retrain=options), config=config), worker=WORKER)
 
-    def parts():
-        return replace(parts_of(halving(), retrain=options), config=config)
 
-    record = Study(folder, parts(), worker=WORKER).run()
-    assert read(folder, parts()) == record
+def retrained_with(folder, **retrain):
+    """Continue a study with other options of the retraining; return the record, and what `best/` has."""
+    record = retrained_study(folder, **retrain).run()
+    assert read(folder, retrained_study(folder, **retrain).parts) == record
     best = json.loads((folder / "best" / "config.json").read_text())
     return record, best["trainer"]["epochs"], (folder / "best" / "model.onnx").exists()
 
@@ -191,6 +194,39 @@ def test_a_network_is_exported_once_that_is_wanted_and_is_gone_if_it_is_not(tmp_
         assert [(run.status, bool(run.onnx)) for run in record.retrained] == [("completed", onnx)]
     names = [event.name for event in read_events(folder / JOURNAL) if event.stage == "retrain"]
     assert names == ["retrain.job", *["retrain.report"] * 5, "retrain.ended", "retrain.ended"], "it is trained once"
+
+
+def test_a_retraining_whose_folder_is_gone_is_not_trained_again_for_an_export(tmp_path, caplog):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    before, _, _ = retrained_with(folder, epochs=5)
+    (run,) = before.retrained
+    shutil.rmtree(folder / run.folder)
+    (folder / "best" / "model_best.pth").write_text("the only weights")
+    record, _, is_exported = retrained_with(folder, epochs=5, onnx=True)
+    assert (record.is_done, is_exported, (folder / run.folder).exists()) == (True, False, False)
+    (known,) = record.retrained
+    assert known == replace(run, onnx={"reason": "the checkpoint is gone"}, spans=known.spans)
+    assert "candidate3_seed0: its network is not exported: the checkpoint is gone" in caplog.text
+    assert (folder / "best" / "model_best.pth").read_text() == "the only weights"
+
+
+@pytest.mark.parametrize(("options", "shown"), [({"epochs": 7}, "_7_epochs"), ({"epochs": 5, "top": 1}, "")])
+def test_an_interrupted_retraining_that_is_not_continued_is_not_shown_as_running(tmp_path, options, shown):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    second = options.get("top") is not None  # the second of the best was interrupted, and now only the first counts
+    killed_at(
+        Journal,
+        "append",
+        lambda name, candidate=None: name == "retrain.ended" and candidate == (7 if second else 3),
+        lambda: retrained_with(folder, epochs=5, top=2 if second else 1),
+    )
+    running = set()
+    study = retrained_study(folder, **options)
+    terminal = Terminal("sample", 9, retrained=study.strategy.retrained)
+    study.watchers = [lambda _event, state: running.update(each.candidate for each in terminal.snapshot(state).running)]
+    record = study.run()
+    assert running == ({f"again candidate3_seed0{shown}"} if shown else set())
+    assert [(each.candidate, each.status) for each in record.retrained] == [(3, "completed")]
 
 
 def test_a_study_of_an_earlier_version_that_is_done_obeys_other_options(tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 from search.executors.ownership import owner_of, take_over
 from search.results.record import Tally, parse_constraints, parse_objectives
+from search.worker import runner
 from search.worker.callbacks import BestByObjective
 from search.worker.fence import Fence
 from search.worker.latency import shortest_pass
@@ -20,7 +21,7 @@ from tests.support.people import people_config, people_loader
 from tests.support.tiny import tiny_trainer
 from tests.test_candidates import assert_same
 from trainer.checkpoints.saving import Checkpoints
-from utils.checkpoint_file import BEST, LAST, read_checkpoint
+from utils.checkpoint_file import BEST, LAST, read_checkpoint, write_checkpoint
 from utils.errors import SearchError
 
 
@@ -212,6 +213,23 @@ def test_a_search_without_test_data_has_no_results_of_a_test(config, tmp_path):
     assert outcome["test"]["test_loss"] == pytest.approx(
         read_checkpoint(tmp_path / "tested" / LAST)["history"][0]["val_loss"]
     )
+
+
+@pytest.mark.parametrize(("epoch", "is_exported"), [(None, False), (1, False), (2, True)])
+def test_a_task_that_only_exports_trains_nothing(tmp_path, monkeypatch, epoch, is_exported):
+    folder, config = tmp_path / "run", {"trainer": {"epochs": 2}}
+    if epoch is not None:
+        folder.mkdir()
+        write_checkpoint({"epoch": epoch}, [folder / LAST])
+    monkeypatch.setattr(runner, "_export", lambda folder, _plugins: {"agreement": 1.0, "folder": str(folder)})
+    outcome = work(config, folder, kind="retrain", reported=2, onnx=True, only_export=True)
+    exported = outcome.pop("onnx")
+    assert outcome == {"status": "ended", "is_finished": True}
+    if is_exported:
+        assert exported == {"agreement": 1.0, "folder": str(folder)}
+    else:
+        assert "there is no good checkpoint of epoch 2, the last one of this retraining. Put" in exported["reason"]
+    assert [path.name for path in folder.glob("*")] == ([] if epoch is None else [LAST])
 
 
 def test_a_test_that_fails_is_an_outcome(config, tmp_path):

@@ -14,6 +14,7 @@ from search.results.grid import is_grid
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, lost_seeds, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_result, retrained_summaries
+from search.strategies.multi_fidelity import candidate_folder
 from search.study.best import BEST_FOLDER, CHECKPOINT, earlier_winner, read_front
 from search.study.folders import CONFIG, ONNX
 from utils.plugins import command_line
@@ -143,13 +144,20 @@ def winner_commands(study: StudyRecord) -> list[str]:
 
 def earlier_winner_text(study: StudyRecord) -> str:
     """Return in words that `best/` holds an earlier winner; empty if it does not."""
-    earlier = earlier_winner(study)
-    if earlier is None:
+    earlier, winner, folder = earlier_winner(study), winner_of(study), Path(study.folder)
+    if earlier is None or winner is None:
         return ""
-    best = Path(study.folder) / BEST_FOLDER
-    return (
-        f"{best} still has candidate {earlier}, the winner before. The present one replaces it when the search is done."
-    )
+    best = folder / BEST_FOLDER
+    if not study.is_done:
+        return (
+            f"{best} still has candidate {earlier}, the winner before. The present one replaces it when the search is "
+            "done."
+        )
+    text = f"{best} has candidate {earlier}, the winner by the options or rules of the session that wrote it."
+    if is_tabulated(study.config):
+        return text
+    place = folder / (winner.folder or candidate_folder(winner.index))
+    return f"{text} The files of candidate {winner.index} are in {place}."
 
 
 def front_texts(study: StudyRecord) -> list[str]:

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,7 +13,7 @@ from search.cli.snapshot import RungCount, RunningCandidate, Snapshot, one_line,
 from search.results.beliefs import ORIGIN_WORDS, origin_counts
 from search.results.importance import short_names
 from search.results.progress import rung_correlation
-from search.results.record import RungRecord, leading_place, without_penalty
+from search.results.record import RetrainedRecord, RungRecord, leading_place, without_penalty
 from search.samplers.base import Beliefs
 from search.study.journal import Event
 from search.study.state import StudyState
@@ -148,6 +148,7 @@ class Terminal:
         started: Monotonic time at which each candidate or run started, in seconds.
         most_done: The most candidates that were done at a time.
         beliefs: Returns the beliefs of the sampler, see `Study.beliefs`.
+        retrained: Returns the retrainings, see `Strategy.retrained`.
     """
 
     name: str
@@ -157,6 +158,7 @@ class Terminal:
     started: dict[str, float] = field(default_factory=dict)
     most_done: int = 0
     beliefs: PacedBeliefs = field(default_factory=PacedBeliefs)
+    retrained: Callable[[], Mapping[str, RetrainedRecord]] = dict
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Show the state if the table is due, and every failure."""
@@ -208,8 +210,10 @@ class Terminal:
         ranked = {index: each for index, each in trained.items() if each.record.status not in _TROUBLES}
         ranks = {index: value for index, each in ranked.items() if math.isfinite(value := each.tally.values[place])}
         best = max(ranks, key=ranks.__getitem__, default=None)
-        is_retraining = _is_retraining(state)
-        again = Counter(each.status for each in state.retrained.values())
+        retrained = self.retrained()
+        # The search is over, that of another strategy which follows included.
+        is_retraining = bool(state.reason_done) and (bool(retrained) or not state.jobs)
+        again = Counter(each.status for each in retrained.values())
         troubles = [f"{statuses[status]} {text}" for status, text in _TROUBLES.items() if statuses[status]]
         troubles += [f"{again['failed']} not trained again"] if again["failed"] else []
         rungs, all_rungs = [], self.rungs()
@@ -223,7 +227,7 @@ class Terminal:
                 count = replace(count, correlation=correlation, is_unbiased=is_unbiased, decides=rung.decides)
             rungs.append(count)
         beliefs = self.beliefs.last if is_retraining else self.beliefs.present()
-        running = self._running(state, beliefs)
+        running = self._retraining(state, retrained) if is_retraining else self._running(state, beliefs)
         predicted = [(each.predicted.mean * goal.sign, each) for each in running if each.predicted is not None]
         names = short_names(list(beliefs.importances))
         return Snapshot(
@@ -247,17 +251,8 @@ class Terminal:
         )
 
     def _running(self, state: StudyState, beliefs: Beliefs) -> list[RunningCandidate]:
-        """Return the retrainings that run; before there are any, the candidates."""
-        goal, now = state.objectives[leading_place(state.objectives)], time.monotonic()
-        running = []
-        if _is_retraining(state):
-            for run, record in state.retrained.items():
-                if record.status == "running":
-                    value = record.reports[-1].get(goal.name) if record.reports else None
-                    seconds = now - self.started.setdefault(run, now)
-                    epoch, until = len(record.reports), record.max_epochs
-                    running.append(RunningCandidate(f"again {run}", epoch, until, value, seconds))
-            return running
+        """Return the candidates that run."""
+        running, now = [], time.monotonic()
         for number, job in state.jobs.items():
             if number in state.candidates:  # a new one has no draw yet
                 candidate = state.candidates[number]
@@ -267,10 +262,16 @@ class Terminal:
                 running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds, predicted))
         return running
 
-
-def _is_retraining(state: StudyState) -> bool:
-    """Return whether the search is over, that of another strategy which follows included."""
-    return bool(state.reason_done) and (bool(state.retrained) or not state.jobs)
+    def _retraining(self, state: StudyState, retrained: Mapping[str, RetrainedRecord]) -> list[RunningCandidate]:
+        """Return the retrainings that run."""
+        running, now = [], time.monotonic()
+        goal = state.objectives[leading_place(state.objectives)]
+        for run, record in retrained.items():
+            if record.status == "running":
+                value = record.reports[-1].get(goal.name) if record.reports else None
+                seconds = now - self.started.setdefault(run, now)
+                running.append(RunningCandidate(f"again {run}", len(record.reports), record.max_epochs, value, seconds))
+        return running
 
 
 def _value_of(state: StudyState, candidate: int) -> float:

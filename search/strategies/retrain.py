@@ -99,6 +99,9 @@ class Retrain(Strategy):
             return {}
         epochs = {run.candidate: options.epochs or self._epochs_of(run.candidate) for run in same.values()}
         same = {name: run for name, run in same.items() if run.max_epochs in (0, epochs[run.candidate])}
+        if any(run.status == "running" for run in same.values()):
+            present = {run.name for run in self.runs()}  # one that was interrupted may be none of the best any more
+            same = {name: run for name, run in same.items() if run.status != "running" or name in present}
         return same if self._wants_onnx else {name: replace(run, onnx={}) for name, run in same.items()}
 
     def _epochs_of(self, candidate: int) -> int:
@@ -163,11 +166,13 @@ class Retrain(Strategy):
                 data = {"run": run.name, "rank": run.rank, "seed": seed, "epochs": epochs, "folder": folder}
                 self.study.record(f"{self.stage}.job", run.candidate, **data)
             self._num_tasks += 1
+            known = self.study.state.retrained[run.name]
             payload = {
                 "config": run.config,
                 "folder": str(run_folder(self.study.folder, folder)),
-                "reported": len(self.study.state.retrained[run.name].reports),
+                "reported": len(known.reports),
                 "onnx": self._wants_onnx,
+                "only_export": self._lacks_onnx(known),
                 # Without validation no epoch is better than the last one.
                 **({} if is_merged(run.config) else self.parts.rules),
             }
@@ -191,12 +196,10 @@ class Retrain(Strategy):
         """Record the outcome; an interrupted run remains to be done."""
         run = self._running.pop(task.id)
         if outcome.status == "ended" and outcome.details.get("is_finished"):
-            onnx = dict(outcome.details.get("onnx", {}))
-            if "reason" in onnx:
-                logger.warning("%s: its network is not exported: %s", run.name, onnx["reason"])
-            test = dict(outcome.details.get("test", {}))
-            more: dict[str, Any] = {"onnx": onnx or _NOT_EXPORTED} if self._wants_onnx else {}
-            self._end(run, "completed", test=test, **more)
+            onnx = dict(outcome.details.get("onnx", {})) or (_NOT_EXPORTED if self._wants_onnx else {})
+            # One that is only exported is not tested again.
+            test = dict(outcome.details.get("test", self.study.state.retrained[run.name].test))
+            self._complete(run, test, onnx)
         elif outcome.status not in ("ended", "interrupted"):
             self._fail(run, outcome.reason)
 
@@ -211,9 +214,16 @@ class Retrain(Strategy):
         """Record that a run failed, or only its export, if it was completed in an earlier session."""
         known = self.study.state.retrained[run.name]
         if known.status == "completed":
-            self._end(run, "completed", test=known.test, onnx={"reason": reason})
+            self._complete(run, known.test, {"reason": reason})
         else:
             self._end(run, "failed", reason)
+
+    def _complete(self, run: RetrainRun, test: Mapping[str, float], onnx: Mapping[str, Any]) -> None:
+        """Record the test of a run and the comparison of its export, or the reason why there is none."""
+        if "reason" in onnx:
+            logger.warning("%s: its network is not exported: %s", run.name, onnx["reason"])
+        more: dict[str, Any] = {"onnx": onnx} if self._wants_onnx else {}
+        self._end(run, "completed", test=test, **more)
 
     def _end(self, run: RetrainRun, status: str, reason: str = "", **data: Any) -> None:
         name = f"{self.stage}.ended"

@@ -89,8 +89,8 @@ def write_best(
         source = folder / (run.folder if run and run.folder else winner.folder or candidate_folder(winner.index))
         has_weights = not is_tabulated(study.config)
         _write_candidate(new, best, source if has_weights else None, config, _winner_result(study, winner))
-        if run is not None and run.onnx and (source / ONNX).exists():
-            shutil.copyfile(source / ONNX, new / ONNX)
+        if run is not None and run.onnx and (exported := _source_of(ONNX, source, best, config)) is not None:
+            shutil.copyfile(exported, new / ONNX)
         if (source / _IMAGES).is_dir():
             shutil.copytree(source / _IMAGES, new / _IMAGES)
         front = [row.candidate for row in leaderboard(study) if row.is_on_front and len(study.objectives) > 1]
@@ -231,6 +231,7 @@ def _write_candidate(
     if source is None:
         return
     checkpoint = next((path for name in (CHECKPOINT, _LAST) if (path := source / name).exists()), None)
+    checkpoint = checkpoint or _source_of(CHECKPOINT, source, final, config)
     if checkpoint is None:
         logger.warning(
             "Candidate %s has no checkpoint in %s any more, so that %s holds no weights. Train it with its %s.",
@@ -245,6 +246,24 @@ def _write_candidate(
         os.link(checkpoint, target / CHECKPOINT)
     except OSError:
         shutil.copyfile(checkpoint, target / CHECKPOINT)
+
+
+def _source_of(name: str, source: Path, final: Path, config: Mapping[str, Any]) -> Path | None:
+    """Return a file of a run: in its folder, or if the user deleted that, in `best/` if it has the same run.
+
+    Args:
+        name: Of the file.
+        source: The run folder.
+        final: The folder in `best/`, as it was before.
+        config: Of the run.
+    """
+    if (source / name).exists():
+        return source / name
+    try:
+        is_same = read_json_object(final / CONFIG, SearchError) == config
+    except SearchError:
+        is_same = False
+    return final / name if is_same and (final / name).exists() else None
 
 
 def _replace(best: Path, new: Path) -> None:

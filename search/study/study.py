@@ -16,7 +16,7 @@ from search.joining.published import journal_to_read
 from search.registry import REGISTRY
 from search.results.beliefs import beliefs_shown
 from search.results.leaderboard import leaderboard, winner_of
-from search.results.record import RungRecord, StudyRecord, leading_place, without_penalty
+from search.results.record import RetrainedRecord, RungRecord, StudyRecord, leading_place, without_penalty
 from search.samplers.base import Beliefs
 from search.strategies.base import NO_MORE, Strategy, StudyContext
 from search.strategies.in_order import InOrder
@@ -282,14 +282,14 @@ class Study:
         Raises:
             SearchError: There is none.
         """
-        ranked = [row.candidate.index for row in leaderboard(self._results())]
+        ranked = [row.candidate.index for row in leaderboard(self._results({}))]
         if not ranked:
             raise self._nothing_found()
         return ranked
 
     def front(self) -> list[int]:
         """Return the numbers of the Pareto front, the winner first; with one objective, of the winner."""
-        study = self._results()
+        study = self._results(self.strategy.retrained())
         winner = winner_of(study)
         if len(self.parts.objectives) > 1:
             front = [row.candidate.index for row in leaderboard(study) if row.is_on_front]
@@ -326,17 +326,16 @@ class Study:
         """
         # First the sampler is asked: the results say of some paused candidates that they are stopped.
         beliefs = self.beliefs() if with_beliefs else Beliefs()
-        study = self._results()
+        study = self._results(self.strategy.retrained())
         study.beliefs = beliefs
         study.winner = self.strategy.winner() if leaderboard(study) else None
         study.sections = list(self.strategy.sections())
         return study
 
-    def _results(self) -> StudyRecord:
-        """Return the results alone, by which a strategy may choose the winner."""
+    def _results(self, retrained: Mapping[str, RetrainedRecord]) -> StudyRecord:
+        """Return the results alone, by which a strategy may choose the winner, with these retrainings."""
         parts, state = self.parts, self.state
         now = state.sessions[-1][1] if state.sessions else time.time()
-        retrained = self.strategy.retrained()
         for index, each in state.candidates.items():
             # One that was paused and will never be resumed is stopped.
             if each.record.status == "paused" and not self.strategy.may_resume(index):

@@ -33,7 +33,7 @@ from search.worker.nested import run_search_task
 from search.worker.ranks import RANK, Ranks, num_processes
 from search.worker.training import find_start, remove_checkpoints, remove_start, train_as_rank, train_here
 from trainer.checkpoints.saving import LABELLING, RESULT
-from utils.checkpoint_file import BEST, LAST, read_saved
+from utils.checkpoint_file import BEST, LAST, newest_good, read_saved
 from utils.environment import available_memory, is_disk_full
 from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
 from utils.files import read_json_object
@@ -65,8 +65,8 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
             optionally `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and
             `constraints` (of the search: `model_best.pth` is of the epoch that is best by them), `folds` (see
             `train_in_folds`), `token` (see `Fence`), `resources` (`gpus`: processes to train with), `onnx` (whether a
-            retraining exports its network), `plugins` and `verbose`, and of the worker `worker`, `device`, `devices`,
-            `threads` and `logs`.
+            retraining exports its network), `only_export` (it does nothing else: it was completed before), `plugins`
+            and `verbose`, and of the worker `worker`, `device`, `devices`, `threads` and `logs`.
         report: Reports to the search and returns its decision.
         ranks: The processes of this worker for tasks of several; None: started for this task.
 
@@ -137,6 +137,8 @@ def _measure(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _train_and_test(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[str, Any]:
     """Train a candidate within its limits, and test it if it is a retraining."""
+    if task.get("only_export"):
+        return {"status": "ended", "is_finished": True, "onnx": _export_completed(task)}
     config, folder, device, limits = task["config"], Path(task["folder"]), task.get("device"), task.get("limits")
     if limits is not None:
         facts, refusal = check_limits(config, Limits(**limits), devices=device)
@@ -169,6 +171,21 @@ def _train_and_test(task: Mapping[str, Any], report: Report, ranks: Ranks | None
         if task.get("onnx"):
             outcome["onnx"] = _export(folder, task.get("plugins", ()))
     return outcome
+
+
+def _export_completed(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Export the network of a completed training, unless its weights are not there any more; see `_export`."""
+    folder = Path(task["folder"])
+    try:
+        epoch = newest_good(folder)[1].get("epoch")
+    except CheckpointError:
+        epoch = None
+    if epoch != task["reported"]:
+        return {
+            "reason": f"{folder}: there is no good checkpoint of epoch {task['reported']}, the last one of this "
+            "retraining. Put the folder back, or export the weights of best/ with export.py"
+        }
+    return _export(folder, task.get("plugins", ()))
 
 
 def _export(folder: Path, plugins: Sequence[str]) -> dict[str, Any]:

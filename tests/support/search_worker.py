@@ -24,14 +24,19 @@ AT_THE_END = {
 @contextmanager
 def worker():
     others = {"measure": lambda task, _report: measured(task), "pool": lambda task, _report: pooled(task)}
-    yield lambda task, report: _exported(task, others.get(task["kind"], run)(task, report))
+    others["retrain"] = retrained
+    yield lambda task, report: others.get(task["kind"], run)(task, report)
 
 
-def _exported(task, outcome):
-    """Export the network of a retraining that is complete."""
-    if not (task.get("onnx") and outcome.get("is_finished")):
+def retrained(task, report):
+    """Train, unless that is done, and export the network."""
+    folder = Path(task["folder"])
+    if task["only_export"] and not (folder / "history.pth").exists():
+        return {"status": "ended", "is_finished": True, "onnx": {"reason": "the checkpoint is gone"}}
+    outcome = {"status": "ended", "is_finished": True} if task["only_export"] else run(task, report)
+    if not (task["onnx"] and outcome.get("is_finished")):
         return outcome
-    (Path(task["folder"]) / "model.onnx").write_text("a network")
+    (folder / "model.onnx").write_text("a network")
     return outcome | {"onnx": {"agreement": 1.0}}
 
 
