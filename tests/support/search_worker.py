@@ -31,10 +31,10 @@ def worker():
 def retrained(task, report):
     """Train, unless that is done, and export the network."""
     folder = Path(task["folder"])
-    if task["only_export"] and not (folder / "history.pth").exists():
+    if task.get("only_export") and not (folder / "history.pth").exists():
         return {"status": "ended", "is_finished": True, "onnx": {"reason": "the checkpoint is gone"}}
-    outcome = {"status": "ended", "is_finished": True} if task["only_export"] else run(task, report)
-    if not (task["onnx"] and outcome.get("is_finished")):
+    outcome = {"status": "ended", "is_finished": True} if task.get("only_export") else run(task, report)
+    if not (task.get("onnx") and outcome.get("is_finished")):
         return outcome
     (folder / "model.onnx").write_text("a network")
     return outcome | {"onnx": {"agreement": 1.0}}
