@@ -178,7 +178,8 @@ def log_beginning(parts: "TrainingParts", folder: Path) -> None:
         "Network: %s, %s weights, of which %s learn.", parts.config["arch"]["type"], f"{sum(weights):,}", f"{learned:,}"
     )
     size = getattr(parts.train_loader.preprocessing, "size", None)
-    shape = "x".join(map(str, [parts.spec.in_channels or "?", *(size or ["?"])]))
+    sides = size if isinstance(size, tuple | list) else [size or "?"]  # one of your own may have one side
+    shape = "x".join(map(str, [parts.spec.in_channels or "?", *sides]))
     loader = parts.train_loader
     counts = f"{loader.num_samples} to train on in {len(loader)} batches of {loader.batch_size}"
     if parts.valid_loader is not None:

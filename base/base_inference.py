@@ -42,7 +42,7 @@ def task_of_outputs(model: nn.Module, preprocess: Preprocess) -> str:
         preprocess: Image (h, w, 3) RGB, (h, w, 4), or (h, w, C) if it names `suffixes` of other files than photos, ->
             ((C, H, W) float32, geometry).
     """
-    channels = getattr(preprocess, "in_channels", 3)
+    channels = getattr(preprocess, "in_channels", None) or 3
     if not hasattr(preprocess, "suffixes"):  # photos have colours, of which it makes grey
         channels = max(3, channels)
     inputs, _ = preprocess(np.zeros((64, 64, channels), np.uint8))
@@ -91,7 +91,7 @@ class BaseInference(ABC):
             DataError: The image lacks channels that the network needs.
         """
         channels = 1 if image.ndim == 2 else image.shape[2]
-        wanted = getattr(self.preprocess, "in_channels", channels)
+        wanted = getattr(self.preprocess, "in_channels", None) or channels
         if 1 < channels < wanted:  # grey images are repeated by the preprocessing
             raise DataError(
                 f"The image has {channels} channels, but the network was trained on {wanted}. "
