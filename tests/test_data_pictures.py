@@ -209,6 +209,19 @@ def test_a_tiff_that_would_be_decoded_wrongly_is_refused(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(("kind", "form"), [(1, "Bxxx"), (3, "Hxx"), (4, "I")])
+def test_planes_are_refused_if_their_bits_are_stored_once(kind, form):
+    """A list of three properties: 16 bits, three channels, in separate planes, each a whole number of any length."""
+    entries = [struct.pack(f"<HHI{form}", tag, kind, 1, value) for tag, value in ((258, 16), (277, 3), (284, 2))]
+    data = struct.pack("<2sHIH", b"II", 42, 8, 3) + b"".join(entries)
+    with pytest.raises(ValueError, match=r"channels of 16 bits lie in separate planes, and must be interleaved"):
+        with_colours_as_stored(data)
+    one = data.replace(entries[1], entries[1][:8] + struct.pack(f"<{form}", 1))
+    assert with_colours_as_stored(one) == one
+    alpha = struct.pack(f"<2sHIHHHI{form}", b"II", 42, 8, 1, 338, kind, 1, 2)
+    assert with_colours_as_stored(alpha) == alpha[:-4] + bytes(4)
+
+
 def test_headers_of_tiffs_of_any_kind_are_read():
     """A list of one property: ExtraSamples, of which the second says alpha that is independent of the colours."""
     plain = struct.pack(">2sHIHHHI2HI", b"MM", 42, 8, 1, 338, 3, 2, 0, 2, 0)
