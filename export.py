@@ -167,40 +167,74 @@ def samples_of_loader(loader: "BaseDataLoader") -> Iterator["Sample"]:
 def samples_of_source(trained: "Trained", source: str | None) -> Iterator["Sample"]:
     """Yield the inputs of the files that `--source` names; of photos, those of data/people if it names none.
 
+    A file that cannot be read, or is none of which the network's input can be made, is logged and left out.
+
     Raises:
-        DataError: There are none, or a file of series is damaged.
+        DataError: There are none, or none can be used, or a file of series is damaged.
     """
     import torch
 
     from data_loader.images.files import read_image
-    from data_loader.time_series.preprocessing import SeriesPreprocessing, series_of_source
+    from data_loader.time_series.preprocessing import series_of_source
     from models.export.comparison import Sample
     from predictor.io.sources import PHOTO_SUFFIXES, open_source
 
     preprocess = trained.preprocess
-    suffixes = getattr(preprocess, "suffixes", PHOTO_SUFFIXES)
-    if source is None and isinstance(preprocess, SeriesPreprocessing):
-        raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")
-    if source is None and not suffixes >= PHOTO_SUFFIXES:
-        raise DataError("There are no arrays to compare the networks on. Name some: --source FOLDER.")
-    if source is None and not PEOPLE.is_dir():  # a project of one's own has no example data
-        raise DataError("There are no photos to compare the networks on. Name some: --source FOLDER.")
-    source = source or str(PEOPLE)
+    suffixes = frozenset(getattr(preprocess, "suffixes", PHOTO_SUFFIXES))
+    source = source or example_photos(preprocess, suffixes)
     series = series_of_source(source, preprocess)
-    images: Iterable[NDArray[Any]]
-    failures: list[str] = []
+    named: Iterable[tuple[str, NDArray[Any]]]
     if series is not None:
-        images = series.series
+        frames, failures = None, []
+        named = zip(map(str, series.rows), series.series, strict=True)
     else:
         default_read = partial(read_image, in_channels=getattr(preprocess, "in_channels", None) or 3)
         frames = open_source(source, getattr(preprocess, "read", default_read), suffixes=suffixes)
-        images, failures = (frame.image for frame in frames), frames.failures
-    count = 0
-    for inputs, geometry in map(trained.prepare, images):
-        count += 1
+        named, failures = ((frame.name, frame.image) for frame in frames), frames.failures
+    count = num_logged = 0
+    for name, values in named:
+        try:
+            inputs, geometry = trained.prepare(values)
+        except DataError as error:
+            if frames is None:  # all series of a file have the same variables
+                raise DataError(f"Row {name} of {source}: {error}") from error
+            frames.leave_out(name, error)
+            continue
+        # Here, not at the end: whoever takes the first samples only never gets there.
+        log_left_out(failures[num_logged:])
+        count, num_logged = count + 1, len(failures)
         yield Sample(torch.from_numpy(inputs), geometry)
     if failures and not count:
         raise DataError("\n".join(failures))
+    log_left_out(failures[num_logged:])
+
+
+def example_photos(preprocess: Any, suffixes: frozenset[str]) -> str:
+    """Return the folder of photos to compare on if neither the config nor the command names any.
+
+    Args:
+        preprocess: That of the network.
+        suffixes: Of the files that it reads.
+
+    Raises:
+        DataError: The network takes other inputs than photos, or there are none with these suffixes.
+    """
+    from data_loader.time_series.preprocessing import SeriesPreprocessing
+    from predictor.io.sources import PHOTO_SUFFIXES
+
+    if isinstance(preprocess, SeriesPreprocessing):
+        raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")
+    if PHOTO_SUFFIXES.isdisjoint(suffixes):
+        names = " ".join(sorted(suffixes))
+        raise DataError(f"There are no files ({names}) to compare the networks on. Name some: --source FOLDER.")
+    # A project of one's own has no example data, and there are JPEGs only.
+    if not any(file.suffix.lower() in suffixes for file in PEOPLE.rglob("*")):
+        raise DataError("There are no photos to compare the networks on. Name some: --source FOLDER.")
+    return str(PEOPLE)
+
+
+def log_left_out(failures: Iterable[str]) -> None:
+    """Log each file of the source that cannot be used."""
     for failure in failures:
         logger.warning("Not compared on: %s", failure)
 
@@ -208,9 +242,12 @@ def samples_of_source(trained: "Trained", source: str | None) -> Iterator["Sampl
 def trace_network(trained: "Trained", sample: "Sample") -> "Traced":
     """Trace the network for inputs like a sample: images at the size of the config, if it is known there.
 
+    A preprocessing of one's own may mean anything by an attribute `size`: of its inputs a sample tells the size.
+
     Raises:
         ConfigError: The network needs a fixed size, and the config has none, or its input is no image or series.
     """
+    from data_loader.images.preprocessing import Preprocessing
     from models.export.tracing import SIDES, trace
 
     channels, *size = sample.inputs.shape
@@ -221,9 +258,9 @@ def trace_network(trained: "Trained", sample: "Sample") -> "Traced":
         )
     section = evaluation_section(trained.config)
     has_resize = "resize" in signature_of(class_and_arguments(trained.config, section, registry())[0]).parameters
-    known_size = getattr(trained.preprocess, "size", None) if len(size) == 2 else None
-    if known_size is None and (len(size) == 1 or not has_resize):
-        known_size = tuple(size)
+    known_size: tuple[int, ...] | None = tuple(size)
+    if isinstance(trained.preprocess, Preprocessing) and (has_resize or trained.preprocess.size is not None):
+        known_size = trained.preprocess.size
     traced = trace(trained.model, channels, known_size or TRACED_SIZE)
     if known_size is None and traced.sides["height"].fixed:
         raise ConfigError(

@@ -71,8 +71,9 @@ class ArrayPreprocessing(Preprocessing):
     suffixes = ARRAY_SUFFIXES
     recipe = (
         "Scale the array (height, width, channels) to fit into resize [height, width], if there is one, aspect ratio "
-        "kept, by interpolation; centre it on padding_value; (value - mean) / std, values as they are in the file; "
-        "(C, H, W) float32."
+        "kept, by interpolation: linear is by area averages when shrinking, bilinear when growing, nearest takes the "
+        "value under the centre of each pixel; centre it on padding_value; (value - mean) / std, values as they are in "
+        "the file; (C, H, W) float32."
     )
 
     def __init__(self, options: ArrayOptions) -> None:

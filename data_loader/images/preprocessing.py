@@ -75,11 +75,14 @@ class Preprocessing:
 
     interpolation = cv2.INTER_LINEAR
     recipe = (
-        "Scale the image to fit into resize [height, width], if there is one, aspect ratio kept; centre it on "
-        "padding_value; order its channels as color_channel; (value / 255 - mean) / std, of 16 bits value / 65535; "
-        "(C, H, W) float32."
+        "Scale the image to fit into resize [height, width], if there is one, aspect ratio kept, by area averages when "
+        "shrinking, bilinear when growing; centre it on padding_value; order its channels as color_channel; "
+        "(value / 255 - mean) / std, of 16 bits value / 65535; (C, H, W) float32."
     )
-    """What a call does, in words, with the names of `describe`: exported networks hold it for other programs."""
+    """What a call does, in words, with the names of `describe`: exported networks hold it for other programs.
+
+    A subclass that changes what a call does (`__call__`, `scaled`, `normalize_into`, ...) sets its own.
+    """
 
     def __init__(self, options: ImageOptions = ImageOptions()) -> None:
         self.size = checked_size(options.resize)

@@ -57,7 +57,10 @@ class SeriesPreprocessing:
         "series itself if normalize is series, not at all if it is none; 0 for a variable without any value; float32. "
         "In a batch NaN for the steps after the end of a shorter series."
     )
-    """What a call does, in words, with the names of `describe`: exported networks hold it for other programs."""
+    """What a call does, in words, with the names of `describe`: exported networks hold it for other programs.
+
+    A subclass that changes what a call does sets its own.
+    """
 
     def __init__(self, options: SeriesOptions = SeriesOptions(), *, in_channels: int | None = None) -> None:
         self.options = options

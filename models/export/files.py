@@ -40,7 +40,7 @@ def recipe_of(preprocess: Any, *, has_masks: bool, num_outputs: int) -> str:
     """Return how to make an input, and the meaning of the output, in words.
 
     Args:
-        preprocess: Makes an input; its `recipe` says how, if it has one.
+        preprocess: Makes an input; its `recipe` says how, if it has one. A subclass inherits that of its base.
         has_masks: There is a class for each pixel.
         num_outputs: Channels of the output; one channel separates two classes.
     """
@@ -65,7 +65,8 @@ def describe_export(
     """Return everything but the sizes of the network's input, as plain data.
 
     Args:
-        preprocess: Makes an input of an image; its `mean`, `std` and `describe()` are included if it has them.
+        preprocess: Makes an input of an image; its `describe()`, and `mean` and `std` that are numbers, are included
+            if it has them.
         recipe: The same in words.
         loader: The class whose `make_preprocessing` makes the same again, as a config names it.
         loader_arguments: Its arguments for that.
@@ -77,8 +78,9 @@ def describe_export(
     preprocessing = preprocess.describe() if hasattr(preprocess, "describe") else {}
     for name in ("mean", "std"):
         values = getattr(preprocess, name, None)
-        if values is not None:
-            preprocessing[name] = [float(str(np.float32(value))) for value in values]  # 0.485, not 0.48500001430511475
+        if isinstance(values, int | float | list | tuple | np.ndarray | Tensor):
+            numbers = np.ravel(np.asarray(values, np.float32))
+            preprocessing[name] = [float(str(value)) for value in numbers]  # 0.485, not 0.48500001430511475
     return {
         "format_version": FORMAT_VERSION,
         "input": INPUT,

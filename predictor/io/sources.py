@@ -1,7 +1,7 @@
 """Sources of images: a photo, a folder of photos, a video or a camera, read frame by frame."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -104,7 +104,7 @@ def quiet_opencv() -> Iterator[None]:
 
 
 def open_source(
-    source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: frozenset[str] = PHOTO_SUFFIXES
+    source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: Collection[str] = PHOTO_SUFFIXES
 ) -> FrameSource:
     """Open the source that `--source` names, of a folder only the photos.
 
@@ -119,8 +119,8 @@ def open_source(
     """
     path = Path(source).expanduser()
     if not path.is_dir():
-        return _open_single(source, read, suffixes)
-    photos, videos, left_out = _find_in_folder(path, excluded, suffixes)
+        return _open_single(source, read, frozenset(suffixes))
+    photos, videos, left_out = _find_in_folder(path, excluded, frozenset(suffixes))
     if not photos:
         raise DataError(f"--source {path} holds no photo, but {len(videos)} video(s). Name one of them.")
     found = Photos(photos, path, read)
@@ -131,7 +131,7 @@ def open_source(
 
 
 def open_sources(
-    source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: frozenset[str] = PHOTO_SUFFIXES
+    source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: Collection[str] = PHOTO_SUFFIXES
 ) -> list[FrameSource]:
     """Open the source that `--source` names; of a folder first all photos as one source, then each video.
 
@@ -146,8 +146,8 @@ def open_sources(
     """
     path = Path(source).expanduser()
     if not path.is_dir():
-        return [_open_single(source, read, suffixes)]
-    photos, videos, left_out = _find_in_folder(path, excluded, suffixes)
+        return [_open_single(source, read, frozenset(suffixes))]
+    photos, videos, left_out = _find_in_folder(path, excluded, frozenset(suffixes))
     found: list[FrameSource] = [Photos(photos, path, read)] if photos else []
     failures: list[str] = []
     for video in videos:
