@@ -29,7 +29,6 @@ from tests.support.slow import slow_unless
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("UNet", SMALL["UNet"][0])
 AS_ONNX = {"UNet", "PSPNet"}  # all sizes free; with fixed and with free pooling
 
 
@@ -38,7 +37,7 @@ def test_every_network_of_the_registry_is_exported():
     assert len(CASES) >= 3
 
 
-@pytest.mark.parametrize(("name", "args"), slow_unless(lambda case: case == QUICK or case[0] == "EncDec", CASES))
+@pytest.mark.parametrize(("name", "args"), slow_unless(lambda case: case[0] == "EncDec", CASES))
 def test_exported_networks_give_what_the_network_gives_at_every_size(name, args):
     # All networks as ONNX: benchmarks/export_sizes.py
     check_every_size(name, args, ["onnx"] if name in AS_ONNX and args == SMALL[name][0] else ["torch"])

@@ -695,6 +695,7 @@ def test_the_winner_is_shown_with_its_genotype(finished):
     assert "python train.py -c" in text
 
 
+@pytest.mark.slow
 def test_the_report_of_a_finished_search_is_small_and_shows_its_network(finished, tmp_path):
     write_report(finished, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
@@ -768,6 +769,7 @@ def test_data_without_masks_is_refused_at_the_start(tmp_path):
         checked_parts(config)
 
 
+@pytest.mark.slow
 def test_a_supernet_that_exceeds_the_memory_of_the_machine_is_refused_at_the_start(tmp_path, monkeypatch):
     monkeypatch.setattr(supernet_check, "free_memory", lambda _device: 1000)
     with pytest.raises(ConfigError, match=r"supernet: a training step needs .* kB, and .* are free. Take fewer layers"):

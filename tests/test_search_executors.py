@@ -31,7 +31,7 @@ class OfWorkerAlone:
 
 
 REASONS = {
-    "raises": "ValueError at test_search_executors.py:22: after the last report",
+    "raises": f"ValueError at test_search_executors.py:{raises.__code__.co_firstlineno + 1}: after the last report",
     "cannot be sent": "TypeError at ",
     "cannot be read": "ModuleNotFoundError at ",
 }

@@ -127,6 +127,7 @@ def test_a_condition_with_markers_is_a_search(config, tmp_path):
     assert (study / "best" / BEST).read_bytes() == (source / BEST).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_search_is_continued(config, tmp_path, monkeypatch):
     expected = search.run(searches({**config, "name": "quiet"})).record
 

@@ -68,6 +68,7 @@ def test_every_sampler_takes_several_objectives_or_says_that_it_does_not(kind):
     assert drawn_of(OptunaSampler(space, kind, num_objectives=2).propose(12, known)) is not None
 
 
+@pytest.mark.slow
 def test_cma_es_goes_to_where_the_optimum_is():
     """Its state is found again from the observations."""
     pytest.importorskip("cmaes")

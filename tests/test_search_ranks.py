@@ -92,6 +92,7 @@ def test_a_task_of_two_processes_begins_with_the_state_of_another(config, tmp_pa
     assert_same(after["state_dict"], before["state_dict"])
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_ends_all(config, tmp_path, ranks):  # noqa: F811
     def stop(message):
         if message.get("epoch") == 2:

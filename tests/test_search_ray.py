@@ -107,6 +107,7 @@ def test_a_candidate_of_two_gpus_gets_both(tmp_path, cluster):
     assert answer == {"devices": ["0", "1"], "gpus": 2, "shown": "0,1"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(
     ("needs", "message"),
