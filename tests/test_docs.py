@@ -49,6 +49,12 @@ MASK_LOADERS = ("ArraySegmentationDataLoader", "CityscapesDataLoader", "Torchvis
 PHOTO, MASK = (ROOT / "data/people" / name for name in ("images/test/0005.jpg", "masks/0005.png"))
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_table_is_broken_by_an_empty_line(page):
+    rows_after_one = re.findall(r"(?m)^\n(\|.*)\n(?!\|[-: |]+\|$)", PAGES[page])
+    assert rows_after_one == []
+
+
 def test_everything_shown_was_found():
     assert set(PAGES) >= {
         "extending.md",
