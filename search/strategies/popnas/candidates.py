@@ -178,9 +178,11 @@ def _operators_of(operators: Sequence[str] | None, config: Mapping[str, Any]) ->
         ConfigError: One is not known, or they do not belong together.
     """
     known = dims_of_data(config)
-    if known is None:  # only of a study that an earlier version has begun, by the names of its data: `operator_faults`
+    if known is None and operators is None:
+        # Only of a study that an earlier version has begun, by the names of its data: see `operator_faults`.
         data = str(config.get("train_loader") or config.get("data_loader"))
         known = 1 if "Series" in data or "Ucr" in data else 2
+    known = known or 2
     if operators is None:
         return list(SERIES_OPERATORS if known == 1 else OPERATORS), known
     faults_by_dims: dict[int, Faults] = {}
