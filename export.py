@@ -74,7 +74,6 @@ def export(
     from models.export.comparison import compare
     from models.metrics.confusion import Accuracy, MeanIoU
     from predictor.segmenter import Segmenter
-    from utils.images.palette import of_loaders
 
     require_suffix(output, files.SUFFIXES[form])
     require_output(output, "--output", EXPORTED[files.SUFFIXES[form]], Originals([Path(resume)]))
@@ -95,26 +94,12 @@ def export(
         raise DataError("There is nothing to compare the networks on. Name some images or series: --source PATH.")
     traced = trace_network(trained, first)
 
-    config, section, has_masks = trained.config, evaluation_section(trained.config), isinstance(trained, Segmenter)
-    num_classes = max(2, traced.num_classes)  # one channel separates two classes
-    loader_class, arguments = class_and_arguments(config, section, registry())
-    known, loader = {**shared_values(config), **arguments}, config[section]
-    accepted = signature_of(loader_class.make_preprocessing).parameters
-    description = files.describe_export(
-        trained.preprocess,
-        recipe=files.recipe_of(trained.preprocess, has_masks=has_masks, num_outputs=traced.num_classes),
-        loader=loader if isinstance(loader, str) else loader["type"],
-        loader_arguments={name: known[name] for name in accepted if name in known},
-        class_names=trained.class_names,
-        palette=of_loaders(config, "palette"),
-        num_classes=num_classes,
-        origin={"name": config.get("name"), "arch": config["arch"]},
-    )
-    content = files.to_bytes(traced, description, form, opset=opset)
+    content = files.to_bytes(traced, description_of(trained, traced), form, opset=opset)
 
     # The file is written only after a network read back from it has given the same results.
     exported, _ = files.from_bytes(content, form, torch.device("cpu"), name=str(output))
-    metric = partial(MeanIoU if has_masks else Accuracy, num_classes, ignore_index)
+    has_masks = isinstance(trained, Segmenter)
+    metric = partial(MeanIoU if has_masks else Accuracy, exported.num_classes, ignore_index)
     compared = islice(chain([first], samples), SAMPLES_COMPARED)
     comparison = compare(trained.model, exported, compared, metric, has_masks=has_masks)
     comparison.require_equal()
@@ -123,6 +108,28 @@ def export(
     for name, side in traced.sides.items():
         logger.info("%-7s %s", name, side)
     return comparison
+
+
+def description_of(trained: "Trained", traced: "Traced") -> dict[str, Any]:
+    """Return what the file says of its network: how an input is made, and the meaning of the output."""
+    from models.export import files
+    from predictor.segmenter import Segmenter
+    from utils.images.palette import of_loaders
+
+    config, section, has_masks = trained.config, evaluation_section(trained.config), isinstance(trained, Segmenter)
+    loader_class, arguments = class_and_arguments(config, section, registry())
+    known, loader = {**shared_values(config), **arguments}, config[section]
+    accepted = signature_of(loader_class.make_preprocessing).parameters
+    return files.describe_export(
+        trained.preprocess,
+        recipe=files.recipe_of(trained.preprocess, has_masks=has_masks, num_outputs=traced.num_classes),
+        loader=loader if isinstance(loader, str) else loader["type"],
+        loader_arguments={name: known[name] for name in accepted if name in known},
+        class_names=trained.class_names,
+        palette=of_loaders(config, "palette"),
+        num_classes=max(2, traced.num_classes),  # one channel separates two classes
+        origin={"name": config.get("name"), "arch": config["arch"]},
+    )
 
 
 def require_suffix(output: Path, suffix: str) -> None:
